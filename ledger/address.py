@@ -1,7 +1,8 @@
 """Addresses: 20 bytes of the tagged hash of an account's first public key, shown as bech32m (BIP-350).
 
-An account keeps its address when its keys rotate or become m-of-n. The text form has the prefix `troth`, detects
-any four wrong characters, and is lower case; all upper case (as in a QR code) is read too, mixed case is not.
+An account keeps its address when its keys rotate or become m-of-n. The text form has the prefix `troth`,
+detects any four wrong characters, and is lower case; all upper case (as in a QR code) is read too, mixed
+case is not.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ def to_text(address: bytes) -> str:
 def from_text(text: str) -> bytes:
     """The 20 bytes of an address's text. Raises Invalid (E-ADDRESS-001) with what is wrong."""
     shown = text if len(text) <= 64 else text[:61] + "..."
+    if not text.isascii():  # else the Kelvin sign would pass for a K: its lower case is k
+        raise Invalid(BAD_ADDRESS, f"{shown!r} contains a character that no address does")
     lowered = text.lower()
     if text != lowered and text != text.upper():
         raise Invalid(BAD_ADDRESS, f"{shown!r} mixes upper and lower case")

@@ -1,14 +1,16 @@
 """The one Ed25519 of Troth: RFC 8032 signatures by libsodium (PyNaCl), strict and cofactorless.
 
-Ed25519 libraries disagree on edge cases (mixed-order points, non-canonical encodings), and a second verifier with
-other rules would fork the chain. So every signature of the project is made and checked here, and nowhere else.
+Ed25519 libraries disagree on edge cases (mixed-order points, non-canonical encodings), and a second
+verifier with other rules would fork the chain. So every signature of the project is made and checked here,
+and nowhere else.
 
 Rules kept here:
-- a public key is 32 bytes, canonical, on the curve and not of small order: `check_public_key`, called wherever a
-  key is registered;
-- a signature is 64 bytes with S below the group order, checked without the cofactor, as libsodium 1.0.18+ does;
-- the message is always an explicit argument. (PyNaCl's own `verify(signed, None)` accepts a signature glued to the
-  message, which makes an attacker's bytes the message.)
+- a public key is 32 bytes, canonical, on the curve and not of small order: `check_public_key`, called
+  wherever a key is registered;
+- a signature is 64 bytes with S below the group order, checked without the cofactor, as libsodium 1.0.18+
+  does;
+- the message is always an explicit argument. (PyNaCl's own `verify(signed, None)` accepts a signature glued
+  to the message, which makes an attacker's bytes the message.)
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ SEED_BYTES = 32
 PUBLIC_KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 
-BAD_PUBLIC_KEY = define("E-KEY-001", "not an acceptable Ed25519 public key", "make the key with `troth keys new`")
+BAD_PUBLIC_KEY = define(
+    "E-KEY-001", "not an acceptable Ed25519 public key", "make the key with `troth keys new`"
+)
 BAD_SEED = define("E-KEY-002", "not an Ed25519 seed", "a seed is 32 bytes; make one with `troth keys new`")
 
 _open = bindings.crypto_sign_open
@@ -30,7 +34,7 @@ _P = 2**255 - 19
 
 
 class PrivateKey:
-    """An Ed25519 private key. `public` is its public key. Never printed: its repr shows the public half only."""
+    """An Ed25519 private key. `public` is its public key. Its repr shows the public half only."""
 
     __slots__ = ("_secret", "public")
 
@@ -69,9 +73,10 @@ def verify_many(items: list[tuple[bytes, bytes, bytes]]) -> list[bool]:
 
 
 def check_public_key(public_key: bytes) -> None:
-    """Raises Invalid (E-KEY-001) unless the key is canonical, on the curve, in the prime-order group and not small.
+    """Raises Invalid (E-KEY-001) unless the key is canonical, on the curve, of the prime-order group, not small.
 
-    Source: RFC 8032, 5.1.3, and the small-order cases of "Taming the many EdDSAs" (Chalkias, Garillot, Nikolaenko).
+    Source: RFC 8032, 5.1.3, and the small-order cases of "Taming the many EdDSAs" (Chalkias, Garillot,
+    Nikolaenko).
     """
     if type(public_key) is not bytes or len(public_key) != PUBLIC_KEY_BYTES:
         raise Invalid(BAD_PUBLIC_KEY, "a public key must be 32 bytes")

@@ -25,7 +25,9 @@ BLOCK_VERSION = 1
 MAX_BLOCK_BYTES = 16 << 20
 
 MALFORMED = define("E-BLOCK-001", "malformed block", "fetch the block again, from another node if need be")
-WRONG_ROOT = define("E-BLOCK-002", "a root in the header does not match the content", "do not trust this copy of the block")
+WRONG_ROOT = define(
+    "E-BLOCK-002", "a root in the header does not match the content", "do not trust this copy of the block"
+)
 
 NO_COMMIT_ROOT = bytes(32)
 _COMMIT_PREFIX = b"troth/sign/commit\0"
@@ -149,7 +151,12 @@ def certificate_of(fields: Any) -> Certificate:
         raise Invalid(MALFORMED, "a block id has 32 bytes")
     checked: list[Seal] = []
     for entry in seals:
-        if type(entry) is not tuple or len(entry) != 2 or type(entry[0]) is not bytes or type(entry[1]) is not bytes:
+        if (
+            type(entry) is not tuple
+            or len(entry) != 2
+            or type(entry[0]) is not bytes
+            or type(entry[1]) is not bytes
+        ):
             raise Invalid(MALFORMED, "a seal is [validator address, signature]")
         if len(entry[0]) != 20 or len(entry[1]) != 64:
             raise Invalid(MALFORMED, "a seal holds 20 bytes of address and 64 of signature")
@@ -172,7 +179,8 @@ def check_roots(block: Block) -> None:
     ):
         if stated != found:
             raise Invalid(
-                WRONG_ROOT, f"block {header.height}: the {name} root is {found.hex()}, the header says {stated.hex()}"
+                WRONG_ROOT,
+                f"block {header.height}: the {name} root is {found.hex()}, the header says {stated.hex()}",
             )
 
 

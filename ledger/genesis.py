@@ -22,7 +22,9 @@ from ledger.keys import check_public_key
 GENESIS_VERSION = 1
 ROLES = ("administrator", "auditor", "issuer", "transactor")
 
-BAD_GENESIS = define("E-GENESIS-001", "not a genesis document", "get the file again from the consortium; do not edit it")
+BAD_GENESIS = define(
+    "E-GENESIS-001", "not a genesis document", "get the file again from the consortium; do not edit it"
+)
 
 _CHAIN_ID = re.compile(r"[a-z][a-z0-9-]{2,31}")
 _ORGANISATION_ID = re.compile(r"[a-z][a-z0-9-]{1,31}")
@@ -128,8 +130,16 @@ def parse_genesis(text: str) -> Genesis:
         _text(chain["id"], "chain.id", _CHAIN_ID),
         _integer(chain["time_ms"], "chain.time_ms", 1, 2**53 - 1),
         parameters,
-        tuple(sorted(_validator(v, f"validators[{i}]") for i, v in enumerate(_array(top["validators"], "validators")))),
-        tuple(_organisation(o, f"organisations[{i}]") for i, o in enumerate(_array(top["organisations"], "organisations"))),
+        tuple(
+            sorted(
+                _validator(v, f"validators[{i}]")
+                for i, v in enumerate(_array(top["validators"], "validators"))
+            )
+        ),
+        tuple(
+            _organisation(o, f"organisations[{i}]")
+            for i, o in enumerate(_array(top["organisations"], "organisations"))
+        ),
     )
     check_genesis(genesis)
     return genesis
@@ -143,7 +153,10 @@ def check_genesis(genesis: Genesis) -> None:
     _distinct([v.address for v in genesis.validators], "validators: the key")
     for index, validator in enumerate(genesis.validators):
         if validator.organisation not in ids:
-            raise _bad(f"validators[{index}].organisation", f"{validator.organisation!r} is no organisation of this document")
+            raise _bad(
+                f"validators[{index}].organisation",
+                f"{validator.organisation!r} is no organisation of this document",
+            )
     if not any("administrator" in m.roles for o in genesis.organisations for m in o.members):
         raise _bad("organisations", "no member is an administrator, so nobody could ever change anything")
     parameters = genesis.parameters
@@ -166,7 +179,10 @@ def _validator(value: Any, where: str) -> Validator:
 def _organisation(value: Any, where: str) -> Organisation:
     entry = _object(value, where, {"id", "name", "members"})
     name = _text(entry["name"], f"{where}.name", None)
-    members = [_member(m, f"{where}.members[{i}]") for i, m in enumerate(_array(entry["members"], f"{where}.members"))]
+    members = [
+        _member(m, f"{where}.members[{i}]")
+        for i, m in enumerate(_array(entry["members"], f"{where}.members"))
+    ]
     return Organisation(_text(entry["id"], f"{where}.id", _ORGANISATION_ID), name, tuple(members))
 
 
@@ -177,7 +193,10 @@ def _member(value: Any, where: str) -> Member:
     roles = _array(entry["roles"], f"{where}.roles")
     for role in roles:
         if role not in ROLES:
-            raise _bad(f"{where}.roles", f"{role!r} is no role{_suggest(str(role), ROLES)}; roles: {', '.join(ROLES)}")
+            raise _bad(
+                f"{where}.roles",
+                f"{role!r} is no role{_suggest(str(role), ROLES)}; roles: {', '.join(ROLES)}",
+            )
     _distinct(roles, f"{where}.roles: the role")
     return Member(from_text(entry["address"]), tuple(sorted(roles)))
 

@@ -43,4 +43,7 @@ class Receipt(NamedTuple):
 def decode_receipt(data: bytes) -> Receipt:
     """The receipt of its canonical encoding."""
     fields = codec.decode(data)
-    return Receipt(*fields[:5], tuple(Event(*event) for event in fields[5]), fields[6])
+    identifier, code, detail, failed_call, gas_used, events, results = fields
+    return Receipt(
+        identifier, code, detail, failed_call, gas_used, tuple([Event(*event) for event in events]), results
+    )

@@ -1,0 +1,1 @@
+"""Agreement: what makes a block final. Pure: inputs in, outputs out."""

@@ -1,0 +1,1 @@
+"""Native contracts that govern the consortium."""

@@ -1,0 +1,1 @@
+"""Native contracts that brands and consumers use: points, certificates, consent."""

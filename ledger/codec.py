@@ -22,16 +22,12 @@ from ledger.errors import Invalid, define
 
 Value: TypeAlias = "bool | int | bytes | str | tuple[Value, ...] | None"
 
-MALFORMED = define(
-    "E-CODEC-001", "malformed bytes", "send the canonical msgpack described in docs/spec/bytes.md"
-)
+MALFORMED = define("E-CODEC-001", "malformed bytes", "send the canonical msgpack described in docs/spec/bytes.md")
 NOT_CANONICAL = define(
     "E-CODEC-002", "not the canonical encoding", "use the shortest form of every value: docs/spec/bytes.md"
 )
 TOO_LARGE = define("E-CODEC-003", "larger than the limit", "split it into smaller pieces")
-NOT_A_VALUE = define(
-    "E-CODEC-004", "not a codec value", "use integers, bytes, text, booleans, null and arrays only"
-)
+NOT_A_VALUE = define("E-CODEC-004", "not a codec value", "use integers, bytes, text, booleans, null and arrays only")
 BAD_TEXT = define(
     "E-CODEC-005", "text is not in normal form", "normalise the text to NFC and leave out control characters"
 )
@@ -59,10 +55,10 @@ _pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 
 
 def encode(value: Value) -> bytes:
-    """The canonical bytes of a value. Lists and named tuples encode like tuples, an enumeration like its value.
+    """The canonical bytes of a value. Lists and named tuples encode like tuples, enumerations as values.
 
     Raises Invalid: E-CODEC-004 for anything that is no value (a float, a map, a set, an integer beyond 64
-    bits), E-CODEC-005 for text not in normal form, E-CODEC-001 nested too deep. What it returns, `decode` takes.
+    bits), E-CODEC-005 for text not in normal form, E-CODEC-001 nested too deep. `decode` takes the result.
     """
     _check((value,), MAX_DEPTH)
     try:

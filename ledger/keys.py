@@ -24,9 +24,7 @@ SEED_BYTES = 32
 PUBLIC_KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 
-BAD_PUBLIC_KEY = define(
-    "E-KEY-001", "not an acceptable Ed25519 public key", "make the key with `troth keys new`"
-)
+BAD_PUBLIC_KEY = define("E-KEY-001", "not an acceptable Ed25519 public key", "make the key with `troth keys new`")
 BAD_SEED = define("E-KEY-002", "not an Ed25519 seed", "a seed is 32 bytes; make one with `troth keys new`")
 
 _open = bindings.crypto_sign_open
@@ -73,7 +71,7 @@ def verify_many(items: list[tuple[bytes, bytes, bytes]]) -> list[bool]:
 
 
 def check_public_key(public_key: bytes) -> None:
-    """Raises Invalid (E-KEY-001) unless the key is canonical, on the curve, of the prime-order group, not small.
+    """Raises Invalid (E-KEY-001) unless the key is canonical, on the curve and of the prime-order group.
 
     Source: RFC 8032, 5.1.3, and the small-order cases of "Taming the many EdDSAs" (Chalkias, Garillot,
     Nikolaenko).

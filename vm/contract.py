@@ -68,6 +68,11 @@ class Map(Generic[K, V]):
         self._prefix = map_prefix(contract, name, len(key.parts) if isinstance(key, TupleKind) else 1)
         self._restore = None if type(value).restore is Kind.restore else value.restore
 
+    @property
+    def prefix(self) -> bytes:
+        """The bytes with which the key of each of this map's cells begins, and no other cell's."""
+        return self._prefix
+
     def bind(self, overlay: Overlay) -> Map[K, V]:
         """This map over one overlay."""
         bound: Map[K, V] = Map(default=self._default)
@@ -215,9 +220,7 @@ def _read_method(name: str, function: Callable[..., Any]) -> Method:
     ]
     result = hints.get("return", type(None))
     if not function.__doc__:
-        raise TypeError(
-            f"{function.__qualname__} needs a docstring: it is what people read in the API and the CLI"
-        )
+        raise TypeError(f"{function.__qualname__} needs a docstring: it is what people read in the API and the CLI")
     return Method(
         name,
         function,

@@ -122,9 +122,7 @@ class BooleanKind(Kind):
 class TextKind(Kind):
     """Text of at most `longest` characters, in codec normal form, and of `pattern` where one is given."""
 
-    def __init__(
-        self, longest: int, *, shortest: int = 0, pattern: str | None = None, what: str = ""
-    ) -> None:
+    def __init__(self, longest: int, *, shortest: int = 0, pattern: str | None = None, what: str = "") -> None:
         self.longest, self.shortest, self.pattern, self.what = longest, shortest, pattern, what
         self._compiled = re.compile(pattern, re.ASCII) if pattern else None
 
@@ -155,6 +153,32 @@ class TextKind(Kind):
 
     def to_json(self, value: Any) -> str:
         return str(value)
+
+
+class ChoiceKind(Kind):
+    """One of a fixed set of words."""
+
+    def __init__(self, *choices: str, what: str = "") -> None:
+        self.choices, self.what = choices, what
+
+    def check(self, value: Any) -> str | None:
+        return None if type(value) is str and value in self.choices else self._refusal
+
+    def schema(self) -> Schema:
+        described = {"description": self.what} if self.what else {}
+        return {"type": "string", "enum": list(self.choices), **described}
+
+    def from_json(self, value: Any) -> str:
+        if type(value) is not str:
+            raise ValueError(self._refusal)
+        return value
+
+    def to_json(self, value: Any) -> str:
+        return str(value)
+
+    @property
+    def _refusal(self) -> str:
+        return f"must be one of {', '.join(self.choices)}"
 
 
 class BytesKind(Kind):
@@ -287,9 +311,7 @@ class RecordKind(Kind):
 
     def __init__(self, record: Any) -> None:
         self.record = record
-        self.fields = {
-            name: kind_of(hint) for name, hint in get_type_hints(record, include_extras=True).items()
-        }
+        self.fields = {name: kind_of(hint) for name, hint in get_type_hints(record, include_extras=True).items()}
         self._plain = all(type(kind).restore is Kind.restore for kind in self.fields.values())
 
     def check(self, value: Any) -> str | None:
@@ -316,16 +338,12 @@ class RecordKind(Kind):
         return self.record(*[_named(name, kind.from_json, value[name]) for name, kind in self.fields.items()])
 
     def to_json(self, value: Any) -> dict[str, Any]:
-        return {
-            name: kind.to_json(item) for (name, kind), item in zip(self.fields.items(), value, strict=True)
-        }
+        return {name: kind.to_json(item) for (name, kind), item in zip(self.fields.items(), value, strict=True)}
 
     def restore(self, value: Any) -> Any:
         if self._plain:
             return self.record(*value)
-        return self.record(
-            *[kind.restore(item) for kind, item in zip(self.fields.values(), value, strict=True)]
-        )
+        return self.record(*[kind.restore(item) for kind, item in zip(self.fields.values(), value, strict=True)])
 
 
 def _named(name: str, translate: Callable[[Any], Any], value: Any) -> Any:
@@ -363,12 +381,8 @@ PublicKey = Annotated[bytes, BytesKind(32, 32, "an Ed25519 public key")]
 Flag = Annotated[bool, BooleanKind()]
 ShortText = Annotated[str, TextKind(64)]
 LongText = Annotated[str, TextKind(1024)]
-Identifier = Annotated[
-    str, TextKind(32, shortest=1, pattern=r"[a-z0-9][a-z0-9._-]*", what="a short lower-case name")
-]
-OrganisationId = Annotated[
-    str, TextKind(32, shortest=2, pattern=r"[a-z][a-z0-9-]+", what="an organisation's id")
-]
+Identifier = Annotated[str, TextKind(32, shortest=1, pattern=r"[a-z0-9][a-z0-9._-]*", what="a short lower-case name")]
+OrganisationId = Annotated[str, TextKind(32, shortest=2, pattern=r"[a-z][a-z0-9-]+", what="an organisation's id")]
 Reference = Annotated[
     str, TextKind(64, shortest=1, what="the caller's own key for this operation; never accepted twice")
 ]

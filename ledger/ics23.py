@@ -39,9 +39,7 @@ from ledger.hashes import HASH_BYTES
 
 BROKEN = define("E-PROOF-001", "a state proof does not hold", "do not trust this answer; ask another node")
 BAD_SPEC = define("E-PROOF-002", "not a proof spec", "use one of the specs in docs/spec/bytes.md")
-TWO_KINDS = define(
-    "E-PROOF-003", "not one proof", "a CommitmentProof holds an existence or a non-existence proof"
-)
+TWO_KINDS = define("E-PROOF-003", "not one proof", "a CommitmentProof holds an existence or a non-existence proof")
 
 MAX_PROOF_BYTES = 1 << 20
 """Largest encoded proof that is read, in bytes."""
@@ -248,12 +246,7 @@ def check_spec(spec: ProofSpec) -> None:
         raise Invalid(BAD_SPEC, "child_order must name each branch from 0 once")
     if inner.child_size <= 0:
         raise Invalid(BAD_SPEC, "child_size must be positive")
-    if (
-        not 0
-        <= inner.min_prefix_length
-        <= inner.max_prefix_length
-        < inner.min_prefix_length + inner.child_size
-    ):
+    if not 0 <= inner.min_prefix_length <= inner.max_prefix_length < inner.min_prefix_length + inner.child_size:
         raise Invalid(BAD_SPEC, "prefix lengths must not vary by a whole child")
     if inner.empty_child and len(inner.empty_child) != inner.child_size:
         raise Invalid(BAD_SPEC, "empty_child must be as long as a child")
@@ -524,9 +517,7 @@ def verify_state_membership(
         check_position(spec, proof.exist)
 
 
-def verify_state_absence(
-    root: bytes, key: bytes, proof: CommitmentProof, spec: ProofSpec = TROTH_SPEC
-) -> None:
+def verify_state_absence(root: bytes, key: bytes, proof: CommitmentProof, spec: ProofSpec = TROTH_SPEC) -> None:
     """Raises VerifyFailed unless `key` has no value in the state with this root. `spec` is a sparse tree's.
 
     In an empty state (32 zero bytes) every key is absent; there, and only there, a proof has no neighbour.
@@ -547,7 +538,7 @@ def verify_state_absence(
 
 
 def check_position(spec: ProofSpec, proof: ExistenceProof) -> None:
-    """Raises VerifyFailed unless a sparse tree's proof takes, at each depth, the branch that the key's hash names.
+    """Raises VerifyFailed unless a proof takes, at each depth, the branch that the hash of its key names.
 
     Raises Invalid (E-PROOF-002) where the spec is not a sparse tree's: elsewhere a key has no position.
     """

@@ -44,7 +44,7 @@ def root(leaves: Sequence[bytes]) -> bytes:
 
 
 def inclusion_proof(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
-    """The sibling hashes from leaf `index` up to the root. Raises Invalid (E-MERKLE-001) without such a leaf."""
+    """The sibling hashes from a leaf up to the root. Raises Invalid (E-MERKLE-001) without such a leaf."""
     if not 0 <= index < len(leaves):
         raise Invalid(BAD_INDEX, f"leaf {index} of a tree of {len(leaves)}")
     path = []

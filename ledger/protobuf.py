@@ -21,17 +21,13 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from ledger.errors import Invalid, define
 
-MALFORMED = define(
-    "E-PROTOBUF-001", "malformed protobuf message", "send the message as the ICS-23 schema describes it"
-)
+MALFORMED = define("E-PROTOBUF-001", "malformed protobuf message", "send the message as the ICS-23 schema describes it")
 NOT_CANONICAL = define(
     "E-PROTOBUF-002",
     "not the canonical protobuf encoding",
     "write each field once, in order, in its shortest form, and leave out defaults",
 )
-TOO_LARGE = define(
-    "E-PROTOBUF-003", "protobuf message over a limit", "no proof that a node makes is this large"
-)
+TOO_LARGE = define("E-PROTOBUF-003", "protobuf message over a limit", "no proof that a node makes is this large")
 
 MAX_INTEGER = 2**31 - 1
 """Largest integer of a field (int32; ICS-23 has no use for negative ones)."""

@@ -60,7 +60,7 @@ def holds_here(case: Case, arity: int) -> bool:
 
 def test_without_node_the_check_fails_and_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(RuntimeError, match="node was not found.*apt-get install nodejs npm"):
+    with pytest.raises(RuntimeError, match=r"node was not found.*apt-get install nodejs npm"):
         ensure_ics23_js()
 
 

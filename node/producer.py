@@ -1,0 +1,151 @@
+"""The producer: makes the blocks of a chain with one validator.
+
+A block is made when transactions wait and the block interval has passed, or when the heartbeat is due, so a quiet
+chain still shows that it lives. A block ends at the chain's limits, or when executing it has taken half a block
+interval and at least `LEAST_MS`, so that a full block never outlives its round.
+
+"Four validators" puts the QBFT engine in this place; a chain of one is then its smallest case.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from ledger.address import address_of
+from ledger.block import Certificate, Seal, commit_message
+from ledger.errors import Invalid, Refused, TrothError, define
+from ledger.keys import PrivateKey
+from ledger.receipt import Receipt
+from ledger.transaction import SignedTransaction
+from node.chain import Candidate, Chain, Head
+from node.mempool import Mempool
+from vm.executor import BLOCK_FULL, QUOTA
+
+NOT_A_VALIDATOR = define("E-NODE-002", "the key is no validator's", "use the key that the genesis document names")
+
+LEAST_MS = 150
+"""A block may take this long to execute, in ms, even where half its interval is less."""
+
+SLICE = 64
+"""Transactions executed before the event loop gets a turn."""
+
+
+class Steps(NamedTuple):
+    """Where the time of a block went, in seconds."""
+
+    execute: float
+    tree: float
+    write: float
+
+
+class Committed(NamedTuple):
+    """A block that has become final, with what it did."""
+
+    head: Head
+    candidate: Candidate
+    receipts: tuple[Receipt, ...]
+    steps: Steps
+
+
+class Producer:
+    """Runs until cancelled. `publish` is told of each block after it is durable, before the next is begun."""
+
+    def __init__(
+        self,
+        chain: Chain,
+        mempool: Mempool,
+        key: PrivateKey,
+        publish: Callable[[Committed], None],
+        *,
+        now_ms: Callable[[], int],
+        write: Callable[[Callable[[], Head]], Awaitable[Head]],
+    ) -> None:
+        self.chain = chain
+        self.mempool = mempool
+        self.key = key
+        self.address = address_of(key.public)
+        if all(validator.address != self.address for validator in chain.validators) or len(chain.validators) != 1:
+            raise Invalid(
+                NOT_A_VALIDATOR, f"key {key.public.hex()} is not the single validator of {chain.genesis.chain_id}"
+            )
+        self._publish = publish
+        self._now_ms = now_ms
+        self._write = write
+        self._wake = asyncio.Event()
+        self._stopping = False
+
+    def wake(self) -> None:
+        """Tells the producer that transactions wait."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Ends `run` after the block that is being made."""
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Makes blocks. Raises Fault where the store fails: the node must then stop."""
+        parameters = self.chain.genesis.parameters
+        interval, heartbeat = parameters.block_interval_ms / 1000, parameters.heartbeat_ms / 1000
+        last = time.monotonic() - interval
+        while not self._stopping:
+            self._wake.clear()
+            if not len(self.mempool):
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), max(last + heartbeat - time.monotonic(), 0.001))
+            pause = last + interval - time.monotonic()
+            if pause > 0:
+                await asyncio.sleep(pause)
+            if self._stopping or (not len(self.mempool) and time.monotonic() < last + heartbeat):
+                continue
+            last = time.monotonic()
+            await self.make_block()
+
+    async def make_block(self) -> Committed:
+        """Makes, seals, stores and publishes one block of what waits now."""
+        began = time.perf_counter()
+        chain = self.chain
+        execution = chain.execution(max(self._now_ms(), chain.head.time_ms + 1))
+        budget = max(chain.genesis.parameters.block_interval_ms / 2, LEAST_MS) / 1000
+        taken: list[SignedTransaction] = []
+        dropped: list[tuple[bytes, TrothError]] = []
+        refused_in_row = 0
+        for number, signed in enumerate(self.mempool.candidates()):
+            if number % SLICE == SLICE - 1:
+                if time.perf_counter() - began > budget:
+                    break
+                await asyncio.sleep(0)
+            try:
+                execution.admit(signed)
+            except (Refused, Invalid) as error:
+                if error.code == BLOCK_FULL:
+                    refused_in_row += 1
+                    if refused_in_row >= SLICE:
+                        break
+                elif error.code != QUOTA:
+                    dropped.append((signed.id, error))
+                continue
+            refused_in_row = 0
+            execution.apply(signed)
+            taken.append(signed)
+        executed = time.perf_counter()
+        candidate = chain.close(execution, taken, self.address)
+        certificate = self._seal(candidate)
+        closed = time.perf_counter()
+        head = await self._write(lambda: chain.append(candidate, certificate))
+        steps = Steps(executed - began, closed - executed, time.perf_counter() - closed)
+        self.mempool.remove([signed.id for signed in taken])
+        for identifier, reason in dropped:
+            self.mempool.drop(identifier, reason)
+        committed = Committed(head, candidate, candidate.result.receipts, steps)
+        self._publish(committed)
+        return committed
+
+    def _seal(self, candidate: Candidate) -> Certificate:
+        height = candidate.block.header.height
+        message = commit_message(self.chain.genesis.chain_id, height, 0, candidate.block_id)
+        return Certificate(height, 0, candidate.block_id, (Seal(self.address, self.key.sign(message)),))

@@ -6,11 +6,15 @@ What LevelDB does not do by itself is done here:
 - batches are written by an explicit `write` of a finished batch, never by leaving a `with` block;
 - an iterator used by two threads at once, or while the database is being closed, crashes the process: rows of
   a scan are therefore fetched in pieces under the lock that every read takes, and `close` takes it too;
+- plyvel 1.5.1 finds nothing in reverse between `start` and `stop` where the only row is that of `start`: scans
+  downward are given no `start`, and end here;
 - its errors carry text only: see `_fault`.
 
-A log whose last record was cut short (the process or the machine died while it was written) opens, without
-that record: it was never acknowledged. A log that is damaged in any other way is refused;
-`node.leveldb_repair` tells a tail torn by a power cut from damage.
+A log whose last record was cut short (the process or the machine died while it was written) opens without
+that record: it was never acknowledged. Any other fault of a log is refused; `node.leveldb_log` finds the one
+that LevelDB overlooks, and tells a tail torn by a power cut from damage.
+
+Opening sorts the log into a table, for which it needs as much free space as the log is long.
 
 What cannot be seen here: a log file removed as a whole takes its rows with it in silence.
 """
@@ -38,10 +42,11 @@ from node.keyvalue import (
     bounds,
     machine_fault,
 )
+from node.leveldb_log import hidden_damage
 from node.store_directory import StoreDirectory
 
-WRITE_BUFFER_BYTES = 64 << 20
-"""Rows are kept in memory up to this, and sorted into a table once; it bounds the log that opening must
+WRITE_BUFFER_BYTES = 32 << 20
+"""Rows are kept in memory up to this, then sorted into a table: it bounds the log that opening must
 replay."""
 
 CACHE_BYTES = 64 << 20
@@ -75,6 +80,7 @@ class LevelStore(KeyValue):
         self._reading = RLock()  # reentrant: the collector may close an abandoned scan inside a read
         self._writing = RLock()
         try:
+            self._refuse_hidden_damage()
             self._db = plyvel.DB(
                 str(directory),
                 create_if_missing=self._directory.fresh,
@@ -90,9 +96,20 @@ class LevelStore(KeyValue):
         except plyvel.Error as error:
             self._directory.release()
             raise self._fault(error, READ_FAILED) from error
+        except OSError as error:
+            self._directory.release()
+            said = error.strerror or str(error)
+            raise machine_fault(error.errno, directory, said, READ_FAILED) from error
         except BaseException:
             self._directory.release()
             raise
+
+    def _refuse_hidden_damage(self) -> None:
+        path = self._directory.path
+        for log in [*path.glob("*.log"), *path.glob("MANIFEST-*")]:
+            damaged = hidden_damage(log)
+            if damaged is not None:
+                raise Fault(CORRUPT, f"{log} is damaged at byte {damaged}: the length of a record is wrong")
 
     def get(self, key: bytes) -> bytes | None:
         with self._reading:
@@ -116,7 +133,7 @@ class LevelStore(KeyValue):
             self._usable()
             try:
                 rows = self._db.iterator(
-                    start=low,
+                    start=None if reverse else low,
                     stop=high,
                     include_stop=high_included,
                     reverse=reverse,
@@ -125,9 +142,9 @@ class LevelStore(KeyValue):
                 )
             except plyvel.Error as error:
                 raise self._fault(error, READ_FAILED) from error
-        return self._fetch(rows, limit)
+        return self._fetch(rows, low, limit)
 
-    def _fetch(self, rows: Any, limit: int | None) -> Iterator[tuple[bytes, bytes]]:
+    def _fetch(self, rows: Any, low: bytes, limit: int | None) -> Iterator[tuple[bytes, bytes]]:
         size = _FIRST_ROWS
         try:
             while limit is None or limit > 0:
@@ -138,6 +155,9 @@ class LevelStore(KeyValue):
                         piece = list(islice(rows, wanted))
                     except plyvel.Error as error:
                         raise self._fault(error, READ_FAILED) from error
+                if piece and piece[-1][0] < low:
+                    yield from (row for row in piece if row[0] >= low)
+                    return
                 yield from piece
                 if len(piece) < wanted:
                     return
@@ -148,9 +168,7 @@ class LevelStore(KeyValue):
             with self._reading:
                 rows.close()
 
-    def write(
-        self, puts: Iterable[tuple[bytes, bytes]], deletes: Iterable[bytes] = (), *, sync: bool = True
-    ) -> None:
+    def write(self, puts: Iterable[tuple[bytes, bytes]], deletes: Iterable[bytes] = (), *, sync: bool = True) -> None:
         with self._writing:
             self._usable()
             batch = self._db.write_batch(transaction=True, sync=sync)
@@ -183,9 +201,7 @@ class LevelStore(KeyValue):
                 "memory_bytes": int(self._db.get_property(b"leveldb.approximate-memory-usage")),
             }
             for level in range(7):
-                figures[f"files_level_{level}"] = int(
-                    self._db.get_property(b"leveldb.num-files-at-level%d" % level)
-                )
+                figures[f"files_level_{level}"] = int(self._db.get_property(b"leveldb.num-files-at-level%d" % level))
         return figures
 
     def disk_bytes(self) -> int:

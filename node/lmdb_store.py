@@ -44,6 +44,7 @@ MAP_BYTES = 16 << 30
 """Address space of a new map. Only what is used takes memory or disk."""
 
 _CRC_BYTES = 4
+_LEAST_FREE_BYTES = 64 << 10
 _FIRST_ROWS, _MOST_ROWS = 16, 512
 _ERRNO_BY_TEXT = {
     os.strerror(number): number
@@ -108,9 +109,7 @@ class LmdbStore(KeyValue):
     def _checked(self, key: bytes, stored: bytes) -> bytes:
         value = stored[:-_CRC_BYTES]
         if crc32(value, crc32(key)).to_bytes(_CRC_BYTES, "big") != stored[-_CRC_BYTES:]:
-            raise Fault(
-                CORRUPT, f"the row of key {key.hex()} in {self._directory.path} does not match its checksum"
-            )
+            raise Fault(CORRUPT, f"the row of key {key.hex()} in {self._directory.path} does not match its checksum")
         return value
 
     def scan(
@@ -145,9 +144,7 @@ class LmdbStore(KeyValue):
             with self._reading:
                 rows.close()
 
-    def write(
-        self, puts: Iterable[tuple[bytes, bytes]], deletes: Iterable[bytes] = (), *, sync: bool = True
-    ) -> None:
+    def write(self, puts: Iterable[tuple[bytes, bytes]], deletes: Iterable[bytes] = (), *, sync: bool = True) -> None:
         with self._writing:
             self._usable()
             rows = []
@@ -214,7 +211,13 @@ class LmdbStore(KeyValue):
         if isinstance(error, _DAMAGE):
             return Fault(CORRUPT, f"LMDB in {self._directory.path} says: {said}")
         number = next((number for text, number in _ERRNO_BY_TEXT.items() if text in said), None)
+        if number == errno.EIO and self._disk_is_full():  # LMDB calls a write that was cut short an I/O error
+            number = errno.ENOSPC
         return machine_fault(number, self._directory.path, said, otherwise)
+
+    def _disk_is_full(self) -> bool:
+        space = os.statvfs(self._directory.path)
+        return space.f_bavail * space.f_frsize < _LEAST_FREE_BYTES
 
 
 class _Scan:
@@ -234,9 +237,7 @@ class _Scan:
     ) -> None:
         self._transaction = environment.begin()
         cursor = self._transaction.cursor()
-        self._rows: Rows = islice(
-            _down(cursor, low, high, high_included) if reverse else _up(cursor, low, high), limit
-        )
+        self._rows: Rows = islice(_down(cursor, low, high, high_included) if reverse else _up(cursor, low, high), limit)
 
     def take(self, count: int) -> list[tuple[bytes, bytes]]:
         """The next `count` rows, or fewer at the end."""
@@ -261,9 +262,7 @@ def _up(cursor: lmdb.Cursor, low: bytes, high: bytes | None) -> Iterator[tuple[b
             yield row
 
 
-def _down(
-    cursor: lmdb.Cursor, low: bytes, high: bytes | None, high_included: bool
-) -> Iterator[tuple[bytes, bytes]]:
+def _down(cursor: lmdb.Cursor, low: bytes, high: bytes | None, high_included: bool) -> Iterator[tuple[bytes, bytes]]:
     if high is None:
         found = cursor.last()
     elif not high:  # nothing sorts below the empty key

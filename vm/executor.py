@@ -160,7 +160,7 @@ class BlockExecution:
         except ContractFault as problem:
             code, detail, failed = problem.code, problem.detail, index
         except Invalid as problem:
-            code, detail, failed = problem.code, (problem.cause,), index
+            code, failed = problem.code, index  # never its text: rewording a message must not fork the chain
         except (MemoryError, RecursionError) as problem:
             raise HostExhausted(
                 HOST_EXHAUSTED, f"{type(problem).__name__} while executing {signed.id.hex()}"

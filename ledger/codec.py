@@ -118,7 +118,7 @@ def _check(items: Iterable[object], depth: int) -> None:
             fault = text_fault(item)  # type: ignore[arg-type]
             if fault:
                 raise Invalid(BAD_TEXT, fault)
-        elif kind is tuple or isinstance(item, _ARRAYS):
+        elif kind is tuple or (isinstance(item, _ARRAYS) and not isinstance(item, msgpack.ExtType)):
             if depth == 0:
                 raise Invalid(MALFORMED, f"arrays nested deeper than {MAX_DEPTH}")
             _check(item, depth - 1)  # type: ignore[arg-type]

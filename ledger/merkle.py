@@ -65,7 +65,7 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
     """
     if not 0 <= index < size <= MAX_SIZE:
         return False
-    if len(leaf) != HASH_BYTES or len(proof) > _MAX_PATH or any(len(node) != HASH_BYTES for node in proof):
+    if len(leaf) != HASH_BYTES or any(len(node) != HASH_BYTES for node in proof):
         return False
     first, last = index, size - 1
     node = leaf

@@ -472,7 +472,7 @@ def test_children_may_be_stored_in_another_order() -> None:
     assert right_branches_are_empty(spec, replace(last, prefix=b"\1zeronone"))
 
 
-@pytest.mark.parametrize("lengths", [(0, 0), (1, 0), (2, 32), (1, 33), (34, 0), (33, 32), (65, 0)])
+@pytest.mark.parametrize("lengths", [(0, 0), (0, 32), (32, 0), (1, 0), (2, 32), (1, 33), (34, 0), (33, 32), (65, 0)])
 def test_lengths_that_fit_no_branch(lengths: tuple[int, int]) -> None:
     op = InnerOp(HashOp.SHA256, bytes(lengths[0]), bytes(lengths[1]))
     assert branch_of(SMT_SPEC.inner_spec, op) is None

@@ -85,6 +85,14 @@ def test_the_proof_binds_the_index() -> None:
         assert accepted == [index]
 
 
+def test_steps_beyond_the_root_are_refused() -> None:
+    """A tree of two, given out as a tree of one whose path goes on."""
+    assert root([A, B]) == AB
+    assert not verify_inclusion(HASHES[1], 0, 1, (HASHES[0],), AB)
+    assert not verify_inclusion(HASHES[0], 0, 1, (HASHES[1],), AB)
+    assert verify_inclusion(HASHES[1], 1, 2, (HASHES[0],), AB)
+
+
 def test_equal_leaves_are_told_apart_by_their_index() -> None:
     leaves = [A, A, A, A, A]
     for index in range(5):

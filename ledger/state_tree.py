@@ -1,11 +1,14 @@
-"""The state tree: a versioned, compact, sixteen-way sparse Merkle tree over hashed keys.
+"""The state tree: a versioned, compact, binary sparse Merkle tree over hashed keys, stored sixteen ways.
 
     leaf    SHA-256(0x00 | SHA-256(key) | SHA-256(value))
-    node    SHA-256(0x01 | child 0 | ... | child 15), an empty child being 32 zero bytes
+    inner   SHA-256(0x01 | left | right), an empty side being 32 zero bytes
 
-A key lies where the nibbles of SHA-256(key), the high one first, lead. A subtree of exactly one leaf *is* that leaf,
-so the root depends on the set of cells alone, never on the order in which they came. docs/adr/0002 says why sixteen
-ways; `ledger.ics23` describes the tree to verifiers that nobody here wrote.
+A key lies where the bits of SHA-256(key), the highest first, lead. A subtree of exactly one leaf *is* that leaf, so
+the root depends on the set of cells alone, never on the order in which they came. This is the `smt` tree of ICS-23,
+so verifiers that nobody here wrote check its proofs of existence and absence.
+
+Stored are nodes of sixteen slots, each four binary levels: a quarter of the rows and reads, with the same hashes.
+The levels between are folded from the slots, and only along the changed branches. docs/adr/0002 has the measurements.
 
 Versions: nodes are immutable. An update writes new nodes for the changed paths and shares the rest, so every root
 that is still kept can be read and proved. A node's number is (version << 24) + index within the update: rows are
@@ -16,7 +19,7 @@ Pure: rows come from a `load` function and go out in `TreeUpdate`; this module w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple, TypeAlias
 
@@ -25,6 +28,7 @@ from ledger.errors import Fault, define
 
 ARITY = 16
 EMPTY = bytes(32)
+_EMPTY_LEFT = b"\1" + EMPTY
 INDEX_BITS = 24
 
 NODE_MISSING = define(
@@ -34,6 +38,7 @@ NODE_MISSING = define(
 # A slot is empty (None), a leaf (hash, key, value) or a node (hash, number).
 Slot: TypeAlias = "tuple[bytes, bytes, bytes] | tuple[bytes, int] | None"
 Slots: TypeAlias = "tuple[Any, ...]"
+Fold: TypeAlias = "list[Any]"
 Change: TypeAlias = "tuple[bytes, bytes, bytes | None, bytes]"  # (hashed key, key, value or None, leaf hash)
 
 
@@ -44,6 +49,7 @@ class TreeUpdate(NamedTuple):
     rows: list[tuple[int, bytes]]
     stale: list[int]
     nodes: dict[int, Slots]
+    folds: dict[int, Fold]
 
 
 def root_hash(root: Slot) -> bytes:
@@ -56,9 +62,40 @@ def leaf_hash(key: bytes, value: bytes) -> bytes:
     return sha256(b"\0" + sha256(key).digest() + sha256(value).digest()).digest()
 
 
-def node_hash(slots: Iterable[Any]) -> bytes:
-    """The hash of a node with these sixteen slots."""
-    return sha256(b"\1" + b"".join([slot[0] if slot else EMPTY for slot in slots])).digest()
+def join(left: Any, right: Any) -> Any:
+    """What stands above two sides: None, the only leaf, or the hash of an inner node. Sides are slots or hashes."""
+    if left is None:
+        if right is None or (type(right) is tuple and len(right) == 3):
+            return right
+        return sha256(_EMPTY_LEFT + (right if type(right) is bytes else right[0])).digest()
+    if type(left) is tuple:
+        if right is None and len(left) == 3:
+            return left
+        left = left[0]
+    if right is None:
+        right = EMPTY
+    elif type(right) is tuple:
+        right = right[0]
+    return sha256(b"\1" + left + right).digest()
+
+
+def fold(slots: Sequence[Any]) -> Fold:
+    """The four levels above sixteen slots: `fold[1]` stands for the node, `fold[i]` joins `fold[2i]`, `fold[2i+1]`."""
+    levels = [None] * ARITY + list(slots)
+    for index in range(ARITY - 1, 0, -1):
+        levels[index] = join(levels[2 * index], levels[2 * index + 1])
+    return levels
+
+
+def refold(levels: Fold, slots: Sequence[Any], branches: Sequence[int]) -> Fold:
+    """`fold(slots)`, given the fold of slots that differ from these in `branches` only."""
+    levels = levels[:ARITY] + list(slots)
+    parents: Iterable[int] = dict.fromkeys([(ARITY + branch) >> 1 for branch in branches])
+    for _ in range(4):
+        for index in parents:
+            levels[index] = join(levels[2 * index], levels[2 * index + 1])
+        parents = dict.fromkeys([index >> 1 for index in parents])
+    return levels
 
 
 class StateTree:
@@ -67,15 +104,9 @@ class StateTree:
     Nodes are immutable, so one cache serves every version. Not for use by several threads.
     """
 
-    def __init__(
-        self,
-        load: Callable[[int], bytes | None],
-        *,
-        cache_nodes: int = 60_000,
-        hash_node: Callable[[Iterable[Any]], bytes] = node_hash,
-    ) -> None:
+    def __init__(self, load: Callable[[int], bytes | None], *, cache_nodes: int = 60_000) -> None:
         self._load = load
-        self._hash = hash_node
+        self._folds: dict[int, Fold] = {}
         self._young: dict[int, Slots] = {}
         self._old: dict[int, Slots] = {}
         self._generation = max(cache_nodes // 2, 1)
@@ -127,16 +158,20 @@ class StateTree:
             leaf = EMPTY if value is None else sha256(b"\0" + path + sha256(value).digest()).digest()
             items.append((path, key, value, leaf))
         items.sort()
-        update = TreeUpdate(None, [], [], {})
+        update = TreeUpdate(None, [], [], {}, {})
         if not items:
             return update._replace(root=root)
         return update._replace(root=self._update(root, items, 0, version << INDEX_BITS, update))
 
     def adopt(self, update: TreeUpdate) -> None:
         """Takes a stored update's nodes into the cache."""
-        stale = update.stale
-        for number in stale:
-            self._young.pop(number, None)
+        young, folds = self._young, self._folds
+        for number in update.stale:
+            young.pop(number, None)
+            folds.pop(number, None)
+        if len(folds) > self._generation:
+            folds.clear()  # they can be had again from the slots
+        folds.update(update.folds)
         for number, slots in update.nodes.items():
             self._keep(number, slots)
 
@@ -152,7 +187,9 @@ class StateTree:
             digit = items[0][0][byte]
             branch = digit & 15 if low else digit >> 4
             slots[branch] = self._update(slots[branch], items, depth, base, update)
+            branches = [branch]
         else:
+            branches = []
             start = 0
             while start < count:
                 digit = items[start][0][byte]
@@ -164,6 +201,7 @@ class StateTree:
                         break
                     end += 1
                 slots[branch] = self._update(slots[branch], items[start:end], depth, base, update)
+                branches.append(branch)
                 start = end
         new = tuple(slots)
         if new == old:
@@ -173,7 +211,9 @@ class StateTree:
         last = slots[branch]
         if last is None or len(last) == 3:
             return self._close(new, base, update)
-        return self._write(new, base, update)
+        known = self._folds.get(slot[1])
+        levels = fold(new) if known is None or len(branches) > 6 else refold(known, new, branches)
+        return self._write(new, levels, base, update)
 
     def _grow(self, slot: Any, items: list[Change], depth: int, base: int, update: TreeUpdate) -> Any:
         """What replaces an empty slot or a leaf when `items` come to lie there."""
@@ -205,14 +245,16 @@ class StateTree:
         filled = [slot for slot in slots if slot is not None]
         if len(filled) <= 1 and (not filled or len(filled[0]) == 3):
             return filled[0] if filled else None
-        return self._write(slots, base, update)
+        return self._write(slots, fold(slots), base, update)
 
-    def _write(self, slots: Slots, base: int, update: TreeUpdate) -> Any:
+    @staticmethod
+    def _write(slots: Slots, levels: Fold, base: int, update: TreeUpdate) -> Any:
         """A new node of these sixteen slots."""
         number = base + len(update.rows)
         update.rows.append((number, codec.encode_trusted(slots)))
         update.nodes[number] = slots
-        return (self._hash(slots), number)
+        update.folds[number] = levels
+        return (levels[1], number)
 
     def items(self, root: Slot) -> Iterator[tuple[bytes, bytes]]:
         """Every (key, value) under `root`, in ascending order of hashed keys."""

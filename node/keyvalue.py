@@ -29,9 +29,7 @@ MAX_KEY_BYTES = 511
 CHECK_STEP_ROWS = 10_000
 """`check` reports its progress each time it has read so many rows."""
 
-LOCKED = define(
-    "E-STORE-001", "the database is in use", "stop the other process, or give this one a home of its own"
-)
+LOCKED = define("E-STORE-001", "the database is in use", "stop the other process, or give this one a home of its own")
 CORRUPT = define(
     "E-STORE-002",
     "the database is damaged",
@@ -92,9 +90,7 @@ class KeyValue(ABC):
         """
 
     @abstractmethod
-    def write(
-        self, puts: Iterable[tuple[bytes, bytes]], deletes: Iterable[bytes] = (), *, sync: bool = True
-    ) -> None:
+    def write(self, puts: Iterable[tuple[bytes, bytes]], deletes: Iterable[bytes] = (), *, sync: bool = True) -> None:
         """Applies the puts, then the deletes, as one atomic batch; durable on return where `sync`.
 
         Of several puts of one key the last holds; deleting what is absent does nothing. If an iterable
@@ -150,9 +146,7 @@ def upper_end(prefix: bytes) -> bytes | None:
 
 def bad_key(key: bytes) -> Invalid:
     """The refusal of a key that is empty or too long."""
-    return Invalid(
-        BAD_KEY, "an empty key" if not key else f"a key of {len(key)} bytes, which begins {key[:16].hex()}"
-    )
+    return Invalid(BAD_KEY, "an empty key" if not key else f"a key of {len(key)} bytes, which begins {key[:16].hex()}")
 
 
 def machine_fault(number: int | None, path: Path, said: str, otherwise: str) -> Fault:

@@ -80,9 +80,7 @@ class StoreDirectory:
         elif found != self.kind:
             raise Refused(OTHER_KIND, f"{self.path} holds a {found} database, and {self.kind} was asked for")
         elif not (self.path / _MAIN_FILE[found]).exists():
-            raise Fault(
-                CORRUPT, f"{self.path} held a {found} database, but its file {_MAIN_FILE[found]} is gone"
-            )
+            raise Fault(CORRUPT, f"{self.path} held a {found} database, but its file {_MAIN_FILE[found]} is gone")
         return fresh
 
     def _guess(self) -> str | None:

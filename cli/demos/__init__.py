@@ -1,0 +1,1 @@
+"""Scenarios on published input that `troth demo NAME` runs on a network."""

@@ -1,22 +1,19 @@
 """State proofs in the form of ICS-23 (Interchain Standard 23, "Vector Commitments"), and their verification.
 
-A proof is a list of hash operations from a key and a value up to a root; a *spec* says which operations a
-tree may use. So one verifier serves many trees, and verifiers that nobody here wrote check Troth's. Rules
-kept here:
-- the messages of cosmos/ics23/v1/proofs.proto that single proofs need: no batches, no compression, no
-  exclusion;
-- existence: the operations fit the spec, key and value are those asked for, and the calculated root is the
-  given one;
-- absence: two proven neighbours enclose the key (or one, at the tree's edge), and no leaf fits between them:
-  every branch between their paths is the spec's empty child;
-- sparse trees (`sparse_spec`): a leaf's key hash is also its path. `verify_state_membership` and
-  `verify_state_absence` check that, so that a proof cannot lie about where a key lies.
+A proof is a list of hash operations from a key and a value up to a root; a *spec* says which operations a tree may
+use. So one verifier serves many trees, and verifiers that nobody here wrote check Troth's, whose spec is ICS-23's own
+`smt` (TROTH_SPEC). Rules kept here:
+- the messages of cosmos/ics23/v1/proofs.proto that single proofs need: no batches, no compression, no exclusion; and
+  binary trees only, as are all for which ICS-23 has a spec;
+- existence: the operations fit the spec, key and value are those asked for, and the calculated root is the given one;
+- absence: two proven neighbours enclose the key (or one, at the tree's edge), and their paths leave no room for a leaf
+  between them;
+- in the state tree a leaf's key hash is also its path. `verify_state_membership` and `verify_state_absence` check
+  that, so that a proof cannot lie about where a key lies.
 
-Two rules go beyond the ICS-23 text. It asks that the paths of two neighbours part at adjacent branches, which
-holds in a tree of arity two; here the branches between may also be empty children, without which absence in a
-wider sparse tree would often have no proof. And it cannot say that a key is absent from an empty tree, which
-has no leaf to show: there the proof is a NonExistenceProof without neighbours, and `verify_state_absence`
-takes it for the all-zero root alone.
+One rule goes beyond the ICS-23 text, which cannot say that a key is absent from an empty tree: there is no leaf to
+show. Here that proof is a NonExistenceProof without neighbours, and `verify_state_absence` takes it for the all-zero
+root alone.
 
 Every verifier returns None or raises VerifyFailed (E-PROOF-001) with the reason.
 Sources: https://github.com/cosmos/ibc/tree/main/spec/core/ics-023-vector-commitments and
@@ -29,7 +26,6 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cache
 from hashlib import sha256
 from typing import ClassVar, Literal, NoReturn
 
@@ -48,7 +44,6 @@ DEFAULT_MAX_DEPTH = 128
 """Most inner operations of a proof whose spec names no maximum (as in the other implementations)."""
 
 _MAX_DEPTH = 256
-_MAX_ARITY = 256
 
 
 class HashOp(IntEnum):
@@ -190,7 +185,7 @@ class CommitmentProof:
 
 @dataclass(frozen=True, slots=True)
 class InnerSpec:
-    """The shape of a node: a prefix of min to max bytes, then children of `child_size` in `child_order`."""
+    """The shape of a node: a prefix of min to max bytes, then two children of `child_size` bytes, left and right."""
 
     child_order: tuple[int, ...] = ()
     child_size: int = 0
@@ -200,7 +195,7 @@ class InnerSpec:
     hash: HashOp = HashOp.NO_HASH
 
     FIELDS: ClassVar[tuple[protobuf.Field, ...]] = (
-        protobuf.Integers(1, "child_order", _MAX_ARITY),
+        protobuf.Integers(1, "child_order", 2),
         protobuf.Integer(2, "child_size"),
         protobuf.Integer(3, "min_prefix_length"),
         protobuf.Integer(4, "max_prefix_length"),
@@ -240,10 +235,10 @@ class ProofSpec:
 
 
 def check_spec(spec: ProofSpec) -> None:
-    """Raises Invalid (E-PROOF-002) where a spec would leave a node's branches open to two readings."""
+    """Raises Invalid (E-PROOF-002) where a spec is not a binary tree's, or leaves branches open to two readings."""
     inner = spec.inner_spec
-    if not inner.child_order or sorted(inner.child_order) != list(range(len(inner.child_order))):
-        raise Invalid(BAD_SPEC, "child_order must name each branch from 0 once")
+    if inner.child_order != (0, 1):
+        raise Invalid(BAD_SPEC, "child_order must be 0, 1: a left child and a right one")
     if inner.child_size <= 0:
         raise Invalid(BAD_SPEC, "child_size must be positive")
     if not 0 <= inner.min_prefix_length <= inner.max_prefix_length < inner.min_prefix_length + inner.child_size:
@@ -252,77 +247,43 @@ def check_spec(spec: ProofSpec) -> None:
         raise Invalid(BAD_SPEC, "empty_child must be as long as a child")
 
 
-# Specs
+# Troth's spec
 
 EMPTY_CHILD = bytes(HASH_BYTES)
 """Stands for an empty subtree; also the root of an empty tree."""
 
-_LEAF_PREFIX = b"\x00"
-_INNER_PREFIX = b"\x01"
-
-_SPARSE_LEAF = LeafOp(
+LEAF_OP = LeafOp(
     hash=HashOp.SHA256,
     prehash_key=HashOp.SHA256,
     prehash_value=HashOp.SHA256,
     length=LengthOp.NO_PREFIX,
-    prefix=_LEAF_PREFIX,
+    prefix=b"\x00",
 )
+"""The leaf operation of the state tree: SHA-256(0x00 | SHA-256(key) | SHA-256(value))."""
 
+_INNER_PREFIX = b"\x01"
 
-@cache
-def sparse_spec(arity: int) -> ProofSpec:
-    """The spec of a sparse tree over SHA-256(key), whose nodes have 2, 4, 16 or 256 children of 32 bytes.
-
-    leaf = SHA-256(0x00 | SHA-256(key) | SHA-256(value)); node = SHA-256(0x01 | all children); an empty child
-    is 32 zero bytes; a subtree with a single leaf is that leaf. The branch at depth d is digit d of the key's
-    hash in base `arity`, high digit first.
-    """
-    if arity not in (2, 4, 16, 256):
-        raise Invalid(BAD_SPEC, f"a sparse tree has 2, 4, 16 or 256 children, not {arity}")
-    return ProofSpec(
-        leaf_spec=_SPARSE_LEAF,
-        inner_spec=InnerSpec(
-            child_order=tuple(range(arity)),
-            child_size=HASH_BYTES,
-            min_prefix_length=len(_INNER_PREFIX),
-            max_prefix_length=len(_INNER_PREFIX),
-            empty_child=EMPTY_CHILD,
-            hash=HashOp.SHA256,
-        ),
-        max_depth=HASH_BYTES * 8 // _bits(arity),
-        prehash_key_before_comparison=True,
-    )
-
-
-def leaf_op() -> LeafOp:
-    """The leaf operation of a sparse tree."""
-    return _SPARSE_LEAF
-
-
-def inner_op(children: Sequence[bytes], branch: int) -> InnerOp:
-    """The operation of a sparse tree's node: all its children, of which `branch` lies on the path."""
-    return InnerOp(
-        HashOp.SHA256,
-        _INNER_PREFIX + b"".join(children[:branch]),
-        b"".join(children[branch + 1 :]),
-    )
-
-
-def _bits(arity: int) -> int:
-    return arity.bit_length() - 1
-
-
-SMT_SPEC = sparse_spec(2)
-"""ICS-23's own spec of binary sparse trees."""
-
-TROTH_SPEC = sparse_spec(16)
-"""The spec of Troth's state tree."""
-
-TENDERMINT_SPEC = ProofSpec(
-    leaf_spec=LeafOp(HashOp.SHA256, HashOp.NO_HASH, HashOp.SHA256, LengthOp.VAR_PROTO, _LEAF_PREFIX),
-    inner_spec=InnerSpec((0, 1), 32, 1, 1, b"", HashOp.SHA256),
+TROTH_SPEC = ProofSpec(
+    leaf_spec=LEAF_OP,
+    inner_spec=InnerSpec(
+        child_order=(0, 1),
+        child_size=HASH_BYTES,
+        min_prefix_length=len(_INNER_PREFIX),
+        max_prefix_length=len(_INNER_PREFIX),
+        empty_child=EMPTY_CHILD,
+        hash=HashOp.SHA256,
+    ),
+    max_depth=HASH_BYTES * 8,
+    prehash_key_before_comparison=True,
 )
-"""ICS-23's spec of the simple binary trees of Tendermint: a tree without empty children."""
+"""The spec of Troth's state tree, which is `smt` of ICS-23: see ledger/state_tree.py for the tree."""
+
+
+def inner_op(sibling: bytes, branch: int) -> InnerOp:
+    """The operation of an inner node of the state tree: the path comes from `branch` (0 left, 1 right)."""
+    if branch:
+        return InnerOp(HashOp.SHA256, _INNER_PREFIX + sibling)
+    return InnerOp(HashOp.SHA256, _INNER_PREFIX, sibling)
 
 
 # ICS-23 verification
@@ -402,12 +363,10 @@ def _check_inner(spec: ProofSpec, op: InnerOp) -> None:
         _fail("an inner operation begins like a leaf")
     if len(op.prefix) < inner.min_prefix_length:
         _fail(f"an inner prefix of {len(op.prefix)} bytes is too short")
-    if len(op.prefix) > inner.max_prefix_length + (len(inner.child_order) - 1) * inner.child_size:
+    if len(op.prefix) > inner.max_prefix_length + inner.child_size:
         _fail(f"an inner prefix of {len(op.prefix)} bytes is too long")
-    if len(op.suffix) % inner.child_size:
-        _fail(f"an inner suffix of {len(op.suffix)} bytes is not made of whole children")
-    if len(op.suffix) >= len(inner.child_order) * inner.child_size:
-        _fail(f"an inner suffix of {len(op.suffix)} bytes is too long")
+    if len(op.suffix) not in (0, inner.child_size):
+        _fail(f"an inner suffix of {len(op.suffix)} bytes is not one child")
 
 
 def _verify_existence(spec: ProofSpec, root: bytes, proof: ExistenceProof, key: bytes, value: bytes) -> None:
@@ -429,61 +388,36 @@ def _place(spec: ProofSpec, key: bytes) -> bytes:
 
 
 def branch_of(spec: InnerSpec, op: InnerOp) -> int | None:
-    """The branch of a node that an operation takes, or None where its lengths fit no branch.
+    """The branch of a node that an operation takes (0 left, 1 right), or None where its lengths fit neither.
 
-    `check_spec` sees to it that at most one branch fits.
+    `check_spec` sees to it that they never fit both.
     """
-    arity = len(spec.child_order)
-    for position, branch in enumerate(spec.child_order):
-        before = len(op.prefix) - position * spec.child_size
-        if (
-            spec.min_prefix_length <= before <= spec.max_prefix_length
-            and len(op.suffix) == (arity - 1 - position) * spec.child_size
-        ):
+    for branch, before, after in ((0, 0, spec.child_size), (1, spec.child_size, 0)):
+        prefix = len(op.prefix) - before
+        if spec.min_prefix_length <= prefix <= spec.max_prefix_length and len(op.suffix) == after:
             return branch
     return None
 
 
-def left_branches_are_empty(spec: InnerSpec, op: InnerOp) -> bool:
-    """True where the operation has branches to its left, and all are empty."""
-    branch = branch_of(spec, op)
-    return branch is not None and branch > 0 and _are_empty(spec, op, range(branch))
+def left_branch_is_empty(spec: InnerSpec, op: InnerOp) -> bool:
+    """True where the operation takes the right branch, and the left one is the spec's empty child."""
+    return branch_of(spec, op) == 1 and spec.empty_child == op.prefix[-spec.child_size :]
 
 
-def right_branches_are_empty(spec: InnerSpec, op: InnerOp) -> bool:
-    """True where the operation has branches to its right, and all are empty."""
-    last = len(spec.child_order) - 1
-    branch = branch_of(spec, op)
-    return branch is not None and branch < last and _are_empty(spec, op, range(branch + 1, last + 1))
-
-
-def _are_empty(spec: InnerSpec, op: InnerOp, branches: range) -> bool:
-    """True where each of `branches` (the operation's own is not among them) is the spec's empty child."""
-    if not spec.empty_child:
-        return not branches
-    return all(_sibling(spec, op, branch) == spec.empty_child for branch in branches)
-
-
-def _sibling(spec: InnerSpec, op: InnerOp, branch: int) -> bytes:
-    """The child beside the path at another branch of an operation that `branch_of` has accepted."""
-    position = spec.child_order.index(branch)
-    own = len(spec.child_order) - 1 - len(op.suffix) // spec.child_size
-    if position < own:
-        start = len(op.prefix) - (own - position) * spec.child_size
-        return op.prefix[start : start + spec.child_size]
-    start = (position - own - 1) * spec.child_size
-    return op.suffix[start : start + spec.child_size]
+def right_branch_is_empty(spec: InnerSpec, op: InnerOp) -> bool:
+    """True where the operation takes the left branch, and the right one is the spec's empty child."""
+    return branch_of(spec, op) == 0 and spec.empty_child == op.suffix
 
 
 def _check_left_most(spec: InnerSpec, path: Sequence[InnerOp]) -> None:
     for op in path:
-        if branch_of(spec, op) != 0 and not left_branches_are_empty(spec, op):
+        if branch_of(spec, op) != 0 and not left_branch_is_empty(spec, op):
             _fail("a leaf may lie between the key and its right neighbour")
 
 
 def _check_right_most(spec: InnerSpec, path: Sequence[InnerOp]) -> None:
     for op in path:
-        if branch_of(spec, op) != len(spec.child_order) - 1 and not right_branches_are_empty(spec, op):
+        if branch_of(spec, op) != 1 and not right_branch_is_empty(spec, op):
             _fail("a leaf may lie between the key and its left neighbour")
 
 
@@ -495,12 +429,8 @@ def _check_neighbours(spec: InnerSpec, left: Sequence[InnerOp], right: Sequence[
     if common == shorter:
         _fail("the neighbours' paths never part")
     # Equal operations above lead to one root, so both of these make the same node.
-    left_top, right_top = left[-1 - common], right[-1 - common]
-    left_branch, right_branch = branch_of(spec, left_top), branch_of(spec, right_top)
-    if left_branch is None or right_branch is None or left_branch >= right_branch:
+    if branch_of(spec, left[-1 - common]) != 0 or branch_of(spec, right[-1 - common]) != 1:
         _fail("the neighbours' paths do not part from left to right")
-    if not _are_empty(spec, left_top, range(left_branch + 1, right_branch)):
-        _fail("a leaf may lie between the neighbours")
     _check_right_most(spec, left[: len(left) - 1 - common])
     _check_left_most(spec, right[: len(right) - 1 - common])
 
@@ -508,17 +438,15 @@ def _check_neighbours(spec: InnerSpec, left: Sequence[InnerOp], right: Sequence[
 # Troth's state
 
 
-def verify_state_membership(
-    root: bytes, key: bytes, value: bytes, proof: CommitmentProof, spec: ProofSpec = TROTH_SPEC
-) -> None:
-    """Raises VerifyFailed unless `key` has `value` in the state with this root. `spec` is a sparse tree's."""
-    verify_membership(spec, root, proof, key, value)
+def verify_state_membership(root: bytes, key: bytes, value: bytes, proof: CommitmentProof) -> None:
+    """Raises VerifyFailed unless `key` has `value` in the state with this root."""
+    verify_membership(TROTH_SPEC, root, proof, key, value)
     if proof.exist is not None:
-        check_position(spec, proof.exist)
+        check_position(proof.exist)
 
 
-def verify_state_absence(root: bytes, key: bytes, proof: CommitmentProof, spec: ProofSpec = TROTH_SPEC) -> None:
-    """Raises VerifyFailed unless `key` has no value in the state with this root. `spec` is a sparse tree's.
+def verify_state_absence(root: bytes, key: bytes, proof: CommitmentProof) -> None:
+    """Raises VerifyFailed unless `key` has no value in the state with this root.
 
     In an empty state (32 zero bytes) every key is absent; there, and only there, a proof has no neighbour.
     """
@@ -531,29 +459,25 @@ def verify_state_absence(root: bytes, key: bytes, proof: CommitmentProof, spec: 
         _fail("the proof is about another key")
     if absent.left is None and absent.right is None and root == EMPTY_CHILD:
         return
-    verify_non_membership(spec, root, proof, key)
+    verify_non_membership(TROTH_SPEC, root, proof, key)
     for neighbour in (absent.left, absent.right):
         if neighbour is not None:
-            check_position(spec, neighbour)
+            check_position(neighbour)
 
 
-def check_position(spec: ProofSpec, proof: ExistenceProof) -> None:
+def check_position(proof: ExistenceProof) -> None:
     """Raises VerifyFailed unless a proof takes, at each depth, the branch that the hash of its key names.
 
-    Raises Invalid (E-PROOF-002) where the spec is not a sparse tree's: elsewhere a key has no position.
+    So at depth d (0 at the root) it comes from the side of bit d of SHA-256(key), the highest bit first.
     """
-    if spec != sparse_spec(len(spec.inner_spec.child_order)):
-        raise Invalid(BAD_SPEC, "only a sparse tree's spec gives keys a position")
-    if len(proof.path) > spec.max_depth:
-        _fail(f"{len(proof.path)} inner operations, at most {spec.max_depth} are allowed")
-    if proof.leaf != spec.leaf_spec:
+    if len(proof.path) > _MAX_DEPTH:
+        _fail(f"{len(proof.path)} inner operations, at most {_MAX_DEPTH} are allowed")
+    if proof.leaf != LEAF_OP:
         _fail("the leaf operation is not the spec's own")
-    bits = _bits(len(spec.inner_spec.child_order))
     path = int.from_bytes(sha256(proof.key).digest(), "big")
-    top = HASH_BYTES * 8 - bits
     for depth, op in enumerate(reversed(proof.path)):
-        branch = branch_of(spec.inner_spec, op)
-        expected = path >> (top - depth * bits) & ((1 << bits) - 1)
+        branch = branch_of(TROTH_SPEC.inner_spec, op)
+        expected = path >> (_MAX_DEPTH - 1 - depth) & 1
         if branch != expected:
             _fail(f"the path takes branch {branch} at depth {depth}, where the key lies in branch {expected}")
         if not op.prefix.startswith(_INNER_PREFIX):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ledger.ics23 import CommitmentProof, ExistenceProof, NonExistenceProof, inner_op, leaf_op
+from ledger.ics23 import LEAF_OP, CommitmentProof, ExistenceProof, NonExistenceProof, inner_op
 from tests.reference_tree import ReferenceTree
 
 
 def existence(tree: ReferenceTree, key: bytes) -> ExistenceProof:
     """The proof of a key that is in the tree."""
-    path = tuple(inner_op(children, branch) for children, branch in tree.path(key))
-    return ExistenceProof(key, tree.entries[key], leaf_op(), path)
+    path = tuple(inner_op(sibling, branch) for sibling, branch in tree.path(key))
+    return ExistenceProof(key, tree.entries[key], LEAF_OP, path)
 
 
 def membership(tree: ReferenceTree, key: bytes) -> CommitmentProof:

@@ -2,7 +2,7 @@
 
 What its version 0.6.8 checks of an existence proof: the leaf's hash, both prehashes, length operation and the
 beginning of its prefix; each inner operation's hash, that its prefix does not begin like a leaf and is from 1 to
-1 + 15 * 32 bytes long (for sixteen children); the depth; key, value and root. What it does not: that prefix and
+1 + 32 bytes long; the depth; key, value and root. What it does not: that prefix and
 suffix are made of whole children (only the hash speaks for that), where in the tree the key lies, that the bytes of
 a proof are its message's only encoding, and, in absence proofs, empty children and keys compared by their hashes. So
 absence is left to `ledger.ics23`.
@@ -29,12 +29,11 @@ class Case(NamedTuple):
     proof: bytes
 
 
-def verify_with_javascript(cases: Sequence[Case], *, arity: int = 16) -> list[bool]:
-    """What `verifyMembership` says of each case, in order, for the sparse tree of this arity."""
+def verify_with_javascript(cases: Sequence[Case]) -> list[bool]:
+    """What `verifyMembership` says of each case, in order."""
     text = json.dumps(
         {
             "spec": "troth",
-            "arity": arity,
             "cases": [{name: part.hex() for name, part in case._asdict().items()} for case in cases],
         }
     )

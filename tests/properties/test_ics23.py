@@ -1,4 +1,4 @@
-"""Properties of state proofs over random sparse trees of each arity."""
+"""Properties of state proofs over random trees."""
 
 from __future__ import annotations
 
@@ -6,28 +6,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.errors import Invalid, VerifyFailed
-from ledger.ics23 import CommitmentProof, NonExistenceProof, sparse_spec, verify_state_absence, verify_state_membership
+from ledger.ics23 import CommitmentProof, NonExistenceProof, verify_state_absence, verify_state_membership
 from tests.reference_tree import ReferenceTree
 from tests.state_proofs import absence, existence, membership
 
 keys = st.binary(min_size=1, max_size=4)
 values = st.binary(min_size=1, max_size=6)
-trees = st.builds(
-    ReferenceTree,
-    st.dictionaries(keys, values, min_size=1, max_size=40),
-    st.sampled_from([2, 4, 16]),
-)
+trees = st.builds(ReferenceTree, st.dictionaries(keys, values, min_size=1, max_size=40))
 
 
 @given(trees, st.data())
 @settings(max_examples=60, deadline=None)
 def test_what_is_there_is_proven_and_nothing_else(tree: ReferenceTree, draw: st.DataObject) -> None:
     key = draw.draw(st.sampled_from(tree.keys))
-    spec = sparse_spec(tree.arity)
     proof = CommitmentProof.decode(membership(tree, key).encode())
-    verify_state_membership(tree.root, key, tree.entries[key], proof, spec)
+    verify_state_membership(tree.root, key, tree.entries[key], proof)
     value = draw.draw(values.filter(lambda value: value != tree.entries[key]))
-    assert not _holds(verify_state_membership, tree.root, key, value, proof, spec)
+    assert not _holds(verify_state_membership, tree.root, key, value, proof)
 
 
 @given(trees, st.data())
@@ -35,7 +30,7 @@ def test_what_is_there_is_proven_and_nothing_else(tree: ReferenceTree, draw: st.
 def test_what_is_not_there_is_proven_absent(tree: ReferenceTree, draw: st.DataObject) -> None:
     key = draw.draw(keys.filter(lambda key: key not in tree.entries))
     proof = CommitmentProof.decode(absence(tree, key).encode())
-    verify_state_absence(tree.root, key, proof, sparse_spec(tree.arity))
+    verify_state_absence(tree.root, key, proof)
 
 
 @given(trees, st.data())
@@ -52,14 +47,13 @@ def test_no_pair_of_leaves_proves_a_present_key_absent(tree: ReferenceTree, draw
             None if right is None else existence(tree, right),
         )
     )
-    assert not _holds(verify_state_absence, tree.root, key, proof, sparse_spec(tree.arity))
+    assert not _holds(verify_state_absence, tree.root, key, proof)
 
 
 @given(trees, st.booleans(), st.data())
 @settings(max_examples=150, deadline=None)
 def test_no_flipped_bit_goes_unnoticed(tree: ReferenceTree, exists: bool, draw: st.DataObject) -> None:
     """One bit of an encoded proof is flipped: it no longer decodes, or it no longer holds."""
-    spec = sparse_spec(tree.arity)
     if exists:
         key = draw.draw(st.sampled_from(tree.keys))
         proof = membership(tree, key)
@@ -74,9 +68,9 @@ def test_no_flipped_bit_goes_unnoticed(tree: ReferenceTree, exists: bool, draw: 
     except Invalid:
         return
     if exists:
-        assert not _holds(verify_state_membership, tree.root, key, tree.entries[key], forged, spec)
+        assert not _holds(verify_state_membership, tree.root, key, tree.entries[key], forged)
     else:
-        assert not _holds(verify_state_absence, tree.root, key, forged, spec)
+        assert not _holds(verify_state_absence, tree.root, key, forged)
 
 
 @given(st.binary(max_size=200))

@@ -1,7 +1,8 @@
 """The test data of cosmos/ics23: proofs of three kinds of trees, and the single operations.
 
-IAVL trees are none of Troth's: their proofs are read under a spec made here, which exercises prefixes of
-varying length and children of 33 bytes. What only IAVL means by the numbers in its prefixes is not checked.
+Troth's tree is the `smt` of this data. Trees of Tendermint and IAVL are none of Troth's: their proofs are read under
+specs made here, which exercise trees without empty children, prefixes of varying length and children of 33 bytes. What
+only IAVL means by the numbers in its prefixes is not checked.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ import pytest
 
 from ledger.errors import VerifyFailed
 from ledger.ics23 import (
-    SMT_SPEC,
-    TENDERMINT_SPEC,
+    TROTH_SPEC,
     CommitmentProof,
     ExistenceProof,
     HashOp,
@@ -29,19 +29,18 @@ from ledger.ics23 import (
     calculate_root,
     check_against_spec,
     check_leaf,
-    left_branches_are_empty,
-    right_branches_are_empty,
+    left_branch_is_empty,
+    right_branch_is_empty,
     verify_membership,
     verify_non_membership,
     verify_state_membership,
 )
 from tests.vectors.files import vector_json
 
-IAVL_SPEC = ProofSpec(
-    leaf_spec=LeafOp(HashOp.SHA256, HashOp.NO_HASH, HashOp.SHA256, LengthOp.VAR_PROTO, b"\0"),
-    inner_spec=InnerSpec((0, 1), 33, 4, 12, b"", HashOp.SHA256),
-)
-SPECS = {"smt": SMT_SPEC, "tendermint": TENDERMINT_SPEC, "iavl": IAVL_SPEC}
+PLAIN_LEAF = LeafOp(HashOp.SHA256, HashOp.NO_HASH, HashOp.SHA256, LengthOp.VAR_PROTO, b"\0")
+TENDERMINT_SPEC = ProofSpec(PLAIN_LEAF, InnerSpec((0, 1), 32, 1, 1, b"", HashOp.SHA256))
+IAVL_SPEC = ProofSpec(PLAIN_LEAF, InnerSpec((0, 1), 33, 4, 12, b"", HashOp.SHA256))
+SPECS = {"smt": TROTH_SPEC, "tendermint": TENDERMINT_SPEC, "iavl": IAVL_SPEC}
 CASES = [
     (tree, f"{kind}_{where}")
     for tree in SPECS
@@ -188,8 +187,8 @@ def test_absence_is_refused_once_anything_is_altered(tree: str, name: str) -> No
 
 @pytest.mark.parametrize("where", ["left", "middle", "right"])
 def test_the_sparse_trees_proofs_are_where_their_keys_lie(where: str) -> None:
-    spec, root, proof, key, value = load("smt", f"exist_{where}")
-    verify_state_membership(root, key, value, proof, spec)
+    _, root, proof, key, value = load("smt", f"exist_{where}")
+    verify_state_membership(root, key, value, proof)
 
 
 def test_check_against_spec() -> None:
@@ -277,5 +276,5 @@ def test_empty_branches() -> None:
     for case in cases:
         op, spec = inner_of(case["Op"]), spec_of(case["Spec"]).inner_spec
         assert branch_of(spec, op) is not None
-        assert left_branches_are_empty(spec, op) == case["IsLeft"]
-        assert right_branches_are_empty(spec, op) == case["IsRight"]
+        assert left_branch_is_empty(spec, op) == case["IsLeft"]
+        assert right_branch_is_empty(spec, op) == case["IsRight"]

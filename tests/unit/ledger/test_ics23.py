@@ -10,9 +10,8 @@ from ledger.ics23 import (
     BAD_SPEC,
     BROKEN,
     EMPTY_CHILD,
+    LEAF_OP,
     MAX_PROOF_BYTES,
-    SMT_SPEC,
-    TENDERMINT_SPEC,
     TROTH_SPEC,
     TWO_KINDS,
     CommitmentProof,
@@ -31,10 +30,8 @@ from ledger.ics23 import (
     check_position,
     check_spec,
     inner_op,
-    leaf_op,
-    left_branches_are_empty,
-    right_branches_are_empty,
-    sparse_spec,
+    left_branch_is_empty,
+    right_branch_is_empty,
     verify_membership,
     verify_non_membership,
     verify_state_absence,
@@ -44,22 +41,21 @@ from ledger.protobuf import TOO_LARGE
 from tests.reference_tree import ReferenceTree
 from tests.state_proofs import absence, existence, membership
 
-ARITIES = (2, 4, 16, 256)
 ENTRIES = {f"key {number}".encode(): f"value {number}".encode() for number in range(60)}
-TREES = {arity: ReferenceTree(ENTRIES, arity) for arity in ARITIES}
+TREE = ReferenceTree(ENTRIES)
+OTHER = ReferenceTree({**ENTRIES, b"key 60": b"value 60"})
 KEY = b"key 7"
 VALUE = ENTRIES[KEY]
 ABSENT = b"nothing here"
 
 
-def key_at(*digits: int) -> bytes:
-    """A key whose hash begins with these hexadecimal digits."""
-    wanted = "".join(f"{digit:x}" for digit in digits)
-    return next(key for key in (str(number).encode() for number in range(10**6)) if _hash(key).startswith(wanted))
+def key_at(bits: str) -> bytes:
+    """A key whose hash begins with these binary digits."""
+    return next(key for key in (str(number).encode() for number in range(10**6)) if _bits(key).startswith(bits))
 
 
-def _hash(key: bytes) -> str:
-    return sha256(key).hexdigest()
+def _bits(key: bytes) -> str:
+    return f"{int.from_bytes(sha256(key).digest(), 'big'):0256b}"
 
 
 def refuse(verify: object, *arguments: object) -> str:
@@ -74,7 +70,7 @@ def refuse(verify: object, *arguments: object) -> str:
 # Specs and forms
 
 
-def test_the_binary_sparse_spec_is_ics23s_smt() -> None:
+def test_troths_spec_is_ics23s_smt() -> None:
     assert (
         ProofSpec(
             LeafOp(HashOp.SHA256, HashOp.SHA256, HashOp.SHA256, LengthOp.NO_PREFIX, b"\0"),
@@ -82,33 +78,17 @@ def test_the_binary_sparse_spec_is_ics23s_smt() -> None:
             max_depth=256,
             prehash_key_before_comparison=True,
         )
-        == SMT_SPEC
+        == TROTH_SPEC
     )
-
-
-def test_troths_spec() -> None:
-    assert TROTH_SPEC.inner_spec.child_order == tuple(range(16))
-    assert TROTH_SPEC.max_depth == 64
     assert (
         TROTH_SPEC.encode().hex()
         == (
             "0a090801100118012a0100"  # leaf
-            "123c0a10000102030405060708090a0b0c0d0e0f1020180120012a20" + "00" * 32 + "3001"  # inner
-            "18402801"  # depth 64, keys compared by their hashes
+            "122e0a02000110201801" + "20012a20" + "00" * 32 + "3001"  # inner
+            "1880022801"  # depth 256, keys compared by their hashes
         )
     )
-
-
-@pytest.mark.parametrize("spec", [TENDERMINT_SPEC, *map(sparse_spec, ARITIES)])
-def test_a_spec_survives_its_encoding(spec: ProofSpec) -> None:
-    assert ProofSpec.decode(spec.encode()) == spec
-
-
-@pytest.mark.parametrize("arity", [0, 1, 3, 8, 32, 512])
-def test_a_sparse_tree_divides_the_hash_evenly(arity: int) -> None:
-    with pytest.raises(Invalid) as caught:
-        sparse_spec(arity)
-    assert caught.value.code == BAD_SPEC
+    assert ProofSpec.decode(TROTH_SPEC.encode()) == TROTH_SPEC
 
 
 @pytest.mark.parametrize(
@@ -116,20 +96,21 @@ def test_a_sparse_tree_divides_the_hash_evenly(arity: int) -> None:
     [
         {"child_order": ()},
         {"child_order": (0, 0)},
-        {"child_order": (1, 2)},
+        {"child_order": (1, 0)},
+        {"child_order": (0, 1, 2)},
         {"child_size": 0},
         {"min_prefix_length": 2},
         {"max_prefix_length": 33},
         {"empty_child": bytes(31)},
     ],
 )
-def test_a_spec_open_to_two_readings_is_refused(change: dict[str, object]) -> None:
-    spec = replace(SMT_SPEC, inner_spec=replace(SMT_SPEC.inner_spec, **change))  # type: ignore[arg-type]
+def test_a_spec_of_another_shape_or_open_to_two_readings_is_refused(change: dict[str, object]) -> None:
+    spec = replace(TROTH_SPEC, inner_spec=replace(TROTH_SPEC.inner_spec, **change))  # type: ignore[arg-type]
     with pytest.raises(Invalid) as caught:
         check_spec(spec)
     assert caught.value.code == BAD_SPEC
     with pytest.raises(Invalid):
-        check_against_spec(spec, existence(TREES[2], KEY))
+        check_against_spec(spec, existence(TREE, KEY))
 
 
 def test_a_proof_is_of_one_kind() -> None:
@@ -151,15 +132,14 @@ def test_batches_and_compressed_proofs_are_refused() -> None:
 
 
 def test_an_oversized_proof_is_not_read() -> None:
-    huge = CommitmentProof(exist=ExistenceProof(b"k", bytes(MAX_PROOF_BYTES), leaf_op()))
+    huge = CommitmentProof(exist=ExistenceProof(b"k", bytes(MAX_PROOF_BYTES), LEAF_OP))
     with pytest.raises(Invalid) as caught:
         CommitmentProof.decode(huge.encode())
     assert caught.value.code == TOO_LARGE
 
 
-@pytest.mark.parametrize("arity", ARITIES)
-def test_a_proof_survives_its_encoding(arity: int) -> None:
-    for proof in (membership(TREES[arity], KEY), absence(TREES[arity], ABSENT)):
+def test_a_proof_survives_its_encoding() -> None:
+    for proof in (membership(TREE, KEY), absence(TREE, ABSENT)):
         assert CommitmentProof.decode(proof.encode()) == proof
 
 
@@ -199,46 +179,43 @@ def test_required_lengths() -> None:
     assert "VAR_RLP" in refuse(LeafOp(HashOp.SHA256, length=LengthOp.VAR_RLP).apply, b"k", b"v")
 
 
-def test_a_node_of_sixteen() -> None:
-    children = [bytes([digit]) * 32 for digit in range(16)]
-    node = sha256(b"\1" + b"".join(children)).digest()
-    for branch in range(16):
-        op = inner_op(children, branch)
-        assert op.apply(children[branch]) == node
+def test_an_inner_node() -> None:
+    left, right = b"l" * 32, b"r" * 32
+    node = sha256(b"\1" + left + right).digest()
+    for op, child, branch in ((inner_op(right, 0), left, 0), (inner_op(left, 1), right, 1)):
+        assert op.apply(child) == node
         assert branch_of(TROTH_SPEC.inner_spec, op) == branch
 
 
-def test_a_sparse_leaf() -> None:
+def test_a_leaf_of_state() -> None:
     expected = sha256(b"\0" + sha256(b"k").digest() + sha256(b"v").digest()).digest()
-    assert leaf_op().apply(b"k", b"v") == expected
-    assert calculate_root(ExistenceProof(b"k", b"v", leaf_op())) == expected
+    assert LEAF_OP.apply(b"k", b"v") == expected
+    assert calculate_root(ExistenceProof(b"k", b"v", LEAF_OP)) == expected
 
 
 # Existence
 
 
-@pytest.mark.parametrize("arity", ARITIES)
-def test_every_key_of_a_tree_is_proven(arity: int) -> None:
-    tree, spec = TREES[arity], sparse_spec(arity)
+def test_every_key_of_a_tree_is_proven() -> None:
     for key, value in ENTRIES.items():
-        proof = membership(tree, key)
-        verify_membership(spec, tree.root, proof, key, value)
-        verify_state_membership(tree.root, key, value, proof, spec)
+        proof = membership(TREE, key)
+        verify_membership(TROTH_SPEC, TREE.root, proof, key, value)
+        verify_state_membership(TREE.root, key, value, proof)
 
 
-@pytest.mark.parametrize("arity", ARITIES)
-def test_a_tree_of_one_leaf(arity: int) -> None:
-    tree, spec = ReferenceTree({KEY: VALUE}, arity), sparse_spec(arity)
-    verify_state_membership(tree.root, KEY, VALUE, membership(tree, KEY), spec)
-    verify_state_absence(tree.root, ABSENT, absence(tree, ABSENT), spec)
+def test_a_tree_of_one_leaf() -> None:
+    tree = ReferenceTree({KEY: VALUE})
+    assert membership(tree, KEY) == CommitmentProof(ExistenceProof(KEY, VALUE, LEAF_OP))
+    verify_state_membership(tree.root, KEY, VALUE, membership(tree, KEY))
+    verify_state_absence(tree.root, ABSENT, absence(tree, ABSENT))
 
 
 def test_existence_is_about_its_key_value_and_root() -> None:
-    tree = TREES[16]
+    tree = TREE
     proof = membership(tree, KEY)
     assert "another key" in refuse(verify_state_membership, tree.root, b"key 8", VALUE, proof)
     assert "another value" in refuse(verify_state_membership, tree.root, KEY, b"value 8", proof)
-    assert "root" in refuse(verify_state_membership, TREES[2].root, KEY, VALUE, proof)
+    assert "root" in refuse(verify_state_membership, OTHER.root, KEY, VALUE, proof)
     assert "root" in refuse(verify_state_membership, b"", KEY, VALUE, proof)
     assert "absence" in refuse(verify_state_membership, tree.root, KEY, VALUE, absence(tree, ABSENT))
 
@@ -255,13 +232,13 @@ def test_existence_is_about_its_key_value_and_root() -> None:
     ],
 )
 def test_the_leaf_operation_is_the_specs(change: dict[str, object], reason: str) -> None:
-    exist = existence(TREES[16], KEY)
-    forged = replace(exist, leaf=replace(leaf_op(), **change))  # type: ignore[arg-type]
-    assert reason in refuse(verify_membership, TROTH_SPEC, TREES[16].root, CommitmentProof(forged), KEY, VALUE)
+    exist = existence(TREE, KEY)
+    forged = replace(exist, leaf=replace(LEAF_OP, **change))  # type: ignore[arg-type]
+    assert reason in refuse(verify_membership, TROTH_SPEC, TREE.root, CommitmentProof(forged), KEY, VALUE)
 
 
 def test_a_proof_without_a_leaf_operation() -> None:
-    forged = replace(existence(TREES[16], KEY), leaf=None)
+    forged = replace(existence(TREE, KEY), leaf=None)
     assert "leaf" in refuse(check_against_spec, TROTH_SPEC, forged)
     assert "leaf" in refuse(calculate_root, forged)
 
@@ -273,68 +250,61 @@ def test_a_proof_without_a_leaf_operation() -> None:
         (InnerOp(HashOp.SHA256, b"\0" + bytes(32)), "like a leaf"),
         (InnerOp(HashOp.SHA256, b"", bytes(32)), "too short"),
         (InnerOp(HashOp.SHA256, b"\1" + bytes(33)), "too long"),
-        (InnerOp(HashOp.SHA256, b"\1", bytes(31)), "whole children"),
-        (InnerOp(HashOp.SHA256, b"\1", bytes(64)), "too long"),
+        (InnerOp(HashOp.SHA256, b"\1" + bytes(64)), "too long"),
+        (InnerOp(HashOp.SHA256, b"\1", bytes(31)), "one child"),
+        (InnerOp(HashOp.SHA256, b"\1", bytes(64)), "one child"),
     ],
 )
 def test_inner_operations_are_of_the_specs_form(op: InnerOp, reason: str) -> None:
-    proof = ExistenceProof(KEY, VALUE, leaf_op(), (op,))
-    assert reason in refuse(check_against_spec, SMT_SPEC, proof)
+    proof = ExistenceProof(KEY, VALUE, LEAF_OP, (op,))
+    assert reason in refuse(check_against_spec, TROTH_SPEC, proof)
 
 
 def test_depth() -> None:
-    step = inner_op([EMPTY_CHILD] * 16, 3)
-    check_against_spec(TROTH_SPEC, ExistenceProof(KEY, VALUE, leaf_op(), (step,) * 64))
-    too_deep = ExistenceProof(KEY, VALUE, leaf_op(), (step,) * 65)
-    assert "at most 64" in refuse(check_against_spec, TROTH_SPEC, too_deep)
-    assert "at most 64" in refuse(check_position, TROTH_SPEC, too_deep)
+    step = inner_op(EMPTY_CHILD, 1)
+    check_against_spec(TROTH_SPEC, ExistenceProof(KEY, VALUE, LEAF_OP, (step,) * 256))
+    too_deep = ExistenceProof(KEY, VALUE, LEAF_OP, (step,) * 257)
+    assert "at most 256" in refuse(check_against_spec, TROTH_SPEC, too_deep)
+    assert "at most 256" in refuse(check_position, too_deep)
+    assert "at most 128" in refuse(check_against_spec, replace(TROTH_SPEC, max_depth=0), too_deep)
     shallow = replace(TROTH_SPEC, min_depth=3)
     assert "at least 3" in refuse(check_against_spec, shallow, replace(too_deep, path=(step, step)))
 
 
 def test_an_inner_node_does_not_pass_for_a_leaf() -> None:
-    """The halves of a binary node's content, given out as the hashes of a key and a value."""
-    tree = TREES[2]
-    children, _ = tree.path(KEY)[-1]
-    plain = LeafOp(HashOp.SHA256, prefix=b"\1")
-    forged = CommitmentProof(ExistenceProof(children[0], children[1], plain))
-    assert calculate_root(ExistenceProof(children[0], children[1], plain)) == tree.root
-    assert refuse(verify_membership, SMT_SPEC, tree.root, forged, children[0], children[1])
+    """The halves of a node's content, given out as the hashes of a key and a value."""
+    left, right = (ReferenceTree({key: b"v"}).root for key in (key_at("0"), key_at("1")))
+    tree = ReferenceTree({key_at("0"): b"v", key_at("1"): b"v"})
+    forged = ExistenceProof(left, right, LeafOp(HashOp.SHA256, prefix=b"\1"))
+    assert calculate_root(forged) == tree.root
+    assert refuse(verify_membership, TROTH_SPEC, tree.root, CommitmentProof(forged), left, right)
 
 
 # Position
 
 
-@pytest.mark.parametrize("arity", ARITIES)
-def test_a_leaf_in_a_wrong_place_is_ics23_but_no_state(arity: int) -> None:
+def test_a_leaf_in_a_wrong_place_is_ics23_but_no_state() -> None:
     """Someone who writes a tree can put a leaf anywhere; its hashes fit, its path does not."""
-    leaf = leaf_op().apply(KEY, VALUE)
-    right = TREES[arity].digit(KEY, 0)
-    wrong = (right + 1) % arity
-    children = [EMPTY_CHILD] * arity
-    children[wrong] = leaf
-    root = sha256(b"\1" + b"".join(children)).digest()
-    proof = CommitmentProof(ExistenceProof(KEY, VALUE, leaf_op(), (inner_op(children, wrong),)))
-    verify_membership(sparse_spec(arity), root, proof, KEY, VALUE)
-    reason = refuse(verify_state_membership, root, KEY, VALUE, proof, sparse_spec(arity))
+    right = TREE.bit(KEY, 0)
+    wrong = 1 - right
+    exist = ExistenceProof(KEY, VALUE, LEAF_OP, (inner_op(EMPTY_CHILD, wrong),))
+    root, proof = calculate_root(exist), CommitmentProof(exist)
+    verify_membership(TROTH_SPEC, root, proof, KEY, VALUE)
+    reason = refuse(verify_state_membership, root, KEY, VALUE, proof)
     assert f"takes branch {wrong} at depth 0, where the key lies in branch {right}" in reason
 
 
 def test_a_misplaced_neighbour_proves_no_absence() -> None:
-    key = key_at(8)
-    children = [EMPTY_CHILD] * 16
-    children[3] = leaf_op().apply(key, b"v")  # should be 8
-    root = sha256(b"\1" + b"".join(children)).digest()
-    neighbour = ExistenceProof(key, b"v", leaf_op(), (inner_op(children, 3),))
-    asked = key_at(5)
-    proof = CommitmentProof(nonexist=NonExistenceProof(asked, right=neighbour))
+    key, asked = key_at("1"), key_at("01")
+    neighbour = ExistenceProof(key, b"v", LEAF_OP, (inner_op(EMPTY_CHILD, 0),))  # should be branch 1
+    root, proof = calculate_root(neighbour), CommitmentProof(nonexist=NonExistenceProof(asked, right=neighbour))
     verify_non_membership(TROTH_SPEC, root, proof, asked)
-    assert "branch 3" in refuse(verify_state_absence, root, asked, proof)
+    assert "branch 0" in refuse(verify_state_absence, root, asked, proof)
 
 
 def test_the_leaf_operation_of_state_is_exact() -> None:
     """ICS-23 lets a leaf's prefix be longer than the spec's; nothing else may stand in a leaf of state."""
-    leaf = replace(leaf_op(), prefix=b"\0more")
+    leaf = replace(LEAF_OP, prefix=b"\0more")
     exist = ExistenceProof(KEY, VALUE, leaf)
     root = calculate_root(exist)
     verify_membership(TROTH_SPEC, root, CommitmentProof(exist), KEY, VALUE)
@@ -342,44 +312,35 @@ def test_the_leaf_operation_of_state_is_exact() -> None:
 
 
 def test_an_inner_prefix_is_exact() -> None:
-    children = [EMPTY_CHILD] * 16
-    branch = TREES[16].digit(KEY, 0)
-    op = inner_op(children, branch)
-    exist = ExistenceProof(KEY, VALUE, leaf_op(), (replace(op, prefix=b"\2" + op.prefix[1:]),))
+    op = inner_op(EMPTY_CHILD, TREE.bit(KEY, 0))
+    exist = ExistenceProof(KEY, VALUE, LEAF_OP, (replace(op, prefix=b"\2" + op.prefix[1:]),))
     root = calculate_root(exist)
     verify_membership(TROTH_SPEC, root, CommitmentProof(exist), KEY, VALUE)
     assert "begin" in refuse(verify_state_membership, root, KEY, VALUE, CommitmentProof(exist))
 
 
-def test_an_operation_of_fewer_children_is_no_node_of_state() -> None:
-    op = InnerOp(HashOp.SHA256, b"\1", bytes(32))
-    exist = ExistenceProof(KEY, VALUE, leaf_op(), (op,))
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (32, 32), (10, 0)])
+def test_an_operation_without_exactly_one_sibling_is_no_node_of_state(before: int, after: int) -> None:
+    op = InnerOp(HashOp.SHA256, b"\1" + bytes(before), bytes(after))
+    exist = ExistenceProof(KEY, VALUE, LEAF_OP, (op,))
     root = calculate_root(exist)
     verify_membership(TROTH_SPEC, root, CommitmentProof(exist), KEY, VALUE)
     assert "branch None" in refuse(verify_state_membership, root, KEY, VALUE, CommitmentProof(exist))
 
 
-def test_only_sparse_trees_have_positions() -> None:
-    with pytest.raises(Invalid) as caught:
-        check_position(replace(TROTH_SPEC, min_depth=1), existence(TREES[16], KEY))
-    assert caught.value.code == BAD_SPEC
-
-
 # Absence
 
 
-@pytest.mark.parametrize("arity", ARITIES)
-def test_absence_everywhere_in_a_tree(arity: int) -> None:
-    tree, spec = TREES[arity], sparse_spec(arity)
+def test_absence_everywhere_in_a_tree() -> None:
     for number in range(200):
         key = f"absent {number}".encode()
-        proof = absence(tree, key)
-        verify_non_membership(spec, tree.root, proof, key)
-        verify_state_absence(tree.root, key, proof, spec)
+        proof = absence(TREE, key)
+        verify_non_membership(TROTH_SPEC, TREE.root, proof, key)
+        verify_state_absence(TREE.root, key, proof)
 
 
 def test_a_present_key_is_not_absent() -> None:
-    tree = TREES[16]
+    tree = TREE
     keys = tree.keys
     for at in (0, 1, 30, 58, 59):
         left = existence(tree, keys[at - 1]) if at else None
@@ -391,35 +352,27 @@ def test_a_present_key_is_not_absent() -> None:
         assert "does not lie" in refuse(verify_state_absence, tree.root, keys[30], CommitmentProof(nonexist=own))
 
 
-def test_neighbours_part_over_empty_children_only() -> None:
-    low, middle, high, asked = key_at(2), key_at(7), key_at(11), key_at(5)
-    wide = ReferenceTree({low: b"l", high: b"h"}, 16)
-    verify_state_absence(wide.root, asked, absence(wide, asked))
-    full = ReferenceTree({low: b"l", middle: b"m", high: b"h"}, 16)
-    verify_state_absence(full.root, asked, absence(full, asked))
-    skipping = NonExistenceProof(asked, existence(full, low), existence(full, high))
-    assert "between the neighbours" in refuse(
-        verify_state_absence, full.root, asked, CommitmentProof(nonexist=skipping)
-    )
-
-
-def test_neighbours_below_where_the_paths_part() -> None:
+def test_leaves_between_the_neighbours_shown() -> None:
     """A leaf deeper on the left one's right, or on the right one's left, lies between them."""
-    low, hidden_low, hidden_high, high, asked = (
-        key_at(2, 1),
-        key_at(2, 9),
-        key_at(11, 1),
-        key_at(11, 9),
-        key_at(5),
-    )
-    tree = ReferenceTree(dict.fromkeys((low, hidden_low, hidden_high, high), b"v"), 16)
+    low, hidden_low, hidden_high, high = (key_at(bits) for bits in ("000", "001", "110", "111"))
+    asked = key_at("10")
+    tree = ReferenceTree(dict.fromkeys((low, hidden_low, hidden_high, high), b"v"))
     for left, right in ((low, hidden_high), (hidden_low, high), (low, high)):
         skipping = NonExistenceProof(asked, existence(tree, left), existence(tree, right))
         assert "may lie between" in refuse(verify_state_absence, tree.root, asked, CommitmentProof(nonexist=skipping))
     verify_state_absence(tree.root, asked, absence(tree, asked))
 
 
-@pytest.mark.parametrize("path", [(), (inner_op([EMPTY_CHILD] * 16, 3),)])
+def test_empty_sides_lie_between_no_neighbours() -> None:
+    """Two leaves that share a long prefix hang below nodes with an empty side."""
+    low, high, before, after = (key_at(bits) for bits in ("0110000", "0110001", "00", "10"))
+    tree = ReferenceTree({low: b"l", high: b"h"})
+    assert [sibling for sibling, _ in tree.path(low)].count(EMPTY_CHILD) == 6
+    for asked in (before, after):
+        verify_state_absence(tree.root, asked, absence(tree, asked))
+
+
+@pytest.mark.parametrize("path", [(), (inner_op(EMPTY_CHILD, 1),)])
 def test_one_leaf_under_two_keys_is_not_two_neighbours(path: tuple[InnerOp, ...]) -> None:
     """Where nothing separates prefix and key, one leaf can be shown under two keys around a third."""
     plain = LeafOp(HashOp.SHA256, HashOp.NO_HASH, HashOp.SHA256, LengthOp.NO_PREFIX, b"\0")
@@ -433,51 +386,43 @@ def test_one_leaf_under_two_keys_is_not_two_neighbours(path: tuple[InnerOp, ...]
 
 
 def test_absence_is_about_its_key_and_kind() -> None:
-    tree = TREES[16]
+    tree = TREE
     proof = absence(tree, ABSENT)
     assert "another key" in refuse(verify_state_absence, tree.root, b"something else", proof)
     assert "at least one byte" in refuse(verify_state_absence, tree.root, b"", absence(tree, b""))
     assert "existence" in refuse(verify_state_absence, tree.root, KEY, membership(tree, KEY))
     assert "existence" in refuse(verify_non_membership, TROTH_SPEC, tree.root, membership(tree, KEY), KEY)
-    assert "root" in refuse(verify_state_absence, TREES[2].root, ABSENT, proof)
+    assert "root" in refuse(verify_state_absence, OTHER.root, ABSENT, proof)
 
 
 def test_in_an_empty_tree_every_key_is_absent() -> None:
     none = CommitmentProof(nonexist=NonExistenceProof(ABSENT))
     verify_state_absence(EMPTY_CHILD, ABSENT, none)
-    verify_state_absence(EMPTY_CHILD, ABSENT, CommitmentProof.decode(none.encode()), SMT_SPEC)
-    assert ReferenceTree({}, 16).root == EMPTY_CHILD
-    assert "neighbour" in refuse(verify_state_absence, TREES[16].root, ABSENT, none)
+    verify_state_absence(EMPTY_CHILD, ABSENT, CommitmentProof.decode(none.encode()))
+    assert ReferenceTree({}).root == EMPTY_CHILD
+    assert "neighbour" in refuse(verify_state_absence, TREE.root, ABSENT, none)
     assert "neighbour" in refuse(verify_state_absence, b"", ABSENT, none)
     assert "neighbour" in refuse(verify_non_membership, TROTH_SPEC, EMPTY_CHILD, none, ABSENT)
-    assert "root" in refuse(verify_state_absence, EMPTY_CHILD, ABSENT, absence(TREES[16], ABSENT))
+    assert "root" in refuse(verify_state_absence, EMPTY_CHILD, ABSENT, absence(TREE, ABSENT))
 
 
 # Branches
 
 
-def test_children_may_be_stored_in_another_order() -> None:
-    """Branch 1 stands last, as in trees that write a node's own data between its children's."""
-    spec = InnerSpec((0, 2, 1), 4, 1, 1, b"none", HashOp.SHA256)
-    node = {0: b"zero", 1: b"none", 2: b"two."}
-    op = InnerOp(HashOp.SHA256, b"\1zero", node[1])  # at position 1 stands branch 2
-    assert branch_of(spec, op) == 2
-    assert not left_branches_are_empty(spec, op)
-    assert left_branches_are_empty(spec, replace(op, prefix=b"\1none"))
-    assert not right_branches_are_empty(spec, op)
-    last = InnerOp(HashOp.SHA256, b"\1" + b"nonetwo.")
-    assert branch_of(spec, last) == 1
-    assert left_branches_are_empty(spec, last)
-    assert not right_branches_are_empty(spec, last)
-    assert right_branches_are_empty(spec, replace(last, prefix=b"\1zeronone"))
+@pytest.mark.parametrize("sibling", [EMPTY_CHILD, b"s" * 32])
+def test_empty_branches(sibling: bytes) -> None:
+    spec, empty = TROTH_SPEC.inner_spec, sibling == EMPTY_CHILD
+    left, right = inner_op(sibling, 0), inner_op(sibling, 1)
+    assert (left_branch_is_empty(spec, left), right_branch_is_empty(spec, left)) == (False, empty)
+    assert (left_branch_is_empty(spec, right), right_branch_is_empty(spec, right)) == (empty, False)
 
 
 @pytest.mark.parametrize("lengths", [(0, 0), (0, 32), (32, 0), (1, 0), (2, 32), (1, 33), (34, 0), (33, 32), (65, 0)])
 def test_lengths_that_fit_no_branch(lengths: tuple[int, int]) -> None:
     op = InnerOp(HashOp.SHA256, bytes(lengths[0]), bytes(lengths[1]))
-    assert branch_of(SMT_SPEC.inner_spec, op) is None
-    assert not left_branches_are_empty(SMT_SPEC.inner_spec, op)
-    assert not right_branches_are_empty(SMT_SPEC.inner_spec, op)
+    assert branch_of(TROTH_SPEC.inner_spec, op) is None
+    assert not left_branch_is_empty(TROTH_SPEC.inner_spec, op)
+    assert not right_branch_is_empty(TROTH_SPEC.inner_spec, op)
 
 
 def test_errors_cross_processes() -> None:

@@ -1,7 +1,7 @@
 # Every command of a contributor. `make` alone lists them.
 #
 # VENV    the virtual environment, .venv unless told
-# PYTHON  the interpreter to make it with: the first of python3.11, python3.12 and python3 that will do
+# PYTHON  the interpreter to make it with: a Python 3.11, else a 3.12, unless told
 # JOBS    tests run side by side
 # ARGS    passed on to the command, as in: make demo ARGS=--all
 SHELL := /bin/bash

@@ -195,7 +195,13 @@ def test_readme_names_commands_that_exist() -> None:
 # Scripts
 
 
-@pytest.mark.parametrize("script", ["scripts/apt-install", "scripts/check", "scripts/lock", "scripts/setup", ".ci/run"])
+SCRIPTS = [
+    ".ci/run",
+    *(name(path) for path in sorted((ROOT / "scripts").iterdir()) if path.is_file() and not path.suffix),
+]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_scripts_are_executable_bash(script: str) -> None:
     path = ROOT / script
     assert path.stat().st_mode & 0o111

@@ -16,7 +16,7 @@ CONTRACT_BROKEN = define(
 )
 
 
-class ContractFault(Exception):  # noqa: N818 - the field's word for it
+class ContractFault(Exception):
     """A call cannot take effect. Undoes the whole transaction and becomes its receipt.
 
     `detail` are codec values that the message of `code` names.

@@ -10,7 +10,7 @@ Rules kept here:
 - an organisation may use `organisation_gas` per block, an account without one `consumer_gas`; the last
   `reserved_gas` of a block is kept for administrators, so they can act under flood;
 - an id is taken once within its validity: the caller's `is_known` answers for earlier blocks;
-- MemoryError and RecursionError are never a result: `HostExhausted` stops the node.
+- MemoryError, RecursionError and a `Fault` of storage are never a result: they stop the node.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from ledger import codec, merkle
 from ledger.address import to_text
-from ledger.errors import Invalid, Refused, define
+from ledger.errors import Fault, Invalid, Refused, define
 from ledger.genesis import Genesis, Parameters
 from ledger.receipt import Receipt
 from ledger.transaction import SignedTransaction, check_chain, check_validity
@@ -141,7 +141,7 @@ class BlockExecution:
         self.bytes_used += size
 
     def apply(self, signed: SignedTransaction) -> Receipt:
-        """Executes an admitted transaction and returns its receipt. Raises HostExhausted, nothing else."""
+        """Executes an admitted transaction and returns its receipt. Raises Fault, and nothing else."""
         transaction = signed.transaction
         overlay = self.overlay
         mark = overlay.mark()
@@ -165,6 +165,8 @@ class BlockExecution:
             raise HostExhausted(
                 HOST_EXHAUSTED, f"{type(problem).__name__} while executing {signed.id.hex()}"
             ) from problem
+        except Fault:  # a disk or database that failed this node fails no other: never a result
+            raise
         except Exception:  # noqa: BLE001 - a defect of a contract is the same on every node: a receipt, not a halt
             code, failed = CONTRACT_BROKEN, index
         if code:
@@ -228,7 +230,7 @@ def execute_genesis(registry: Registry, genesis: Genesis) -> list[tuple[bytes, b
 def run_view(
     registry: Registry, block: BlockInfo, read: Read, contract: str, name: str, arguments: tuple[Any, ...]
 ) -> Any:
-    """What a view returns on the state that `read` reads. Raises Invalid for a wrong call, ContractFault from the view."""
+    """What a view returns on the state that `read` reads. Raises Invalid for a wrong call, else what the view raises."""
     found = registry.method(contract, name, is_view=True)
     overlay = Overlay(read)
     instances = {key: each(overlay) for key, each in registry.contracts.items()}

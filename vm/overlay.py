@@ -13,6 +13,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ledger import codec
+from ledger.errors import Fault, Invalid, define
+
+CELL_CORRUPT = define(
+    "E-VM-009", "a state cell cannot be read", "stop the node and restore its home from a backup, or sync it anew"
+)
 
 
 class _Absent:
@@ -39,16 +44,22 @@ class Overlay:
         self._log: list[tuple[Cell, Any]] = []
 
     def get(self, cell: Cell, restore: Callable[[Any], Any] | None) -> Any:
-        """The cell's value or ABSENT. `restore` makes the rich value of a decoded one."""
+        """The cell's value or ABSENT. `restore` makes the rich value of a decoded one.
+
+        Raises Fault (E-VM-009) where the stored bytes are damaged.
+        """
         value = self._values.get(cell, _UNREAD)
         if value is _UNREAD:
             data = self._read(cell_key(cell))
             if data is None:
                 value = ABSENT
             else:
-                value = codec.decode_trusted(data)
-                if restore is not None:
-                    value = restore(value)
+                try:
+                    value = codec.decode_trusted(data)
+                    if restore is not None:
+                        value = restore(value)
+                except (Invalid, TypeError, ValueError) as error:  # this node's own damage, never a receipt
+                    raise Fault(CELL_CORRUPT, f"the cell {cell_key(cell).hex()} is damaged") from error
             self._values[cell] = value
         return value
 

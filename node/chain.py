@@ -33,9 +33,9 @@ from ledger.genesis import Genesis
 from ledger.state_tree import Slot, TreeUpdate, root_hash
 from ledger.transaction import SignedTransaction, check_signatures, decode
 from node.ledger_store import LedgerStore, Meta
-from vm.context import BlockInfo
+from vm.context import Authority, BlockInfo, Membership
 from vm.executor import BlockExecution, BlockResult, execute_genesis
-from vm.overlay import Read
+from vm.overlay import Overlay, Read
 from vm.registry import Registry
 
 PROTOCOL_VERSION = 1
@@ -149,6 +149,11 @@ class Chain:
         """The head and a reader of its state, for views; cheaper than `read_at`."""
         head, tree = self.head, self.store.tree
         return BlockInfo(self.genesis.chain_id, head.height, head.time_ms), lambda key: tree.get(head.root, key)
+
+    def membership(self, read: Read, account: bytes) -> Membership | None:
+        """Organisation and roles of an account in the state that `read` reads, or None for a consumer."""
+        authority: Authority = self.registry.contracts[self.registry.authority](Overlay(read))  # type: ignore[assignment]
+        return authority.membership(account)
 
     def execution(self, time_ms: int) -> BlockExecution:
         """Begins the execution of the next block, at block time `time_ms`."""

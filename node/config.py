@@ -21,7 +21,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from ledger.errors import Invalid, define
 from node.home import Home
@@ -218,7 +218,7 @@ _SECTIONS: dict[str, type[Any]] = {
 SECTION_HELP: dict[str, str] = {name: str(section.__doc__) for name, section in _SECTIONS.items()}
 
 SETTINGS: tuple[Setting, ...] = tuple(
-    Setting(f"{name}.{declared.name}", declared.default, declared.metadata["kind"])
+    Setting(f"{name}.{declared.name}", cast("int | str", declared.default), declared.metadata["kind"])
     for name, section in _SECTIONS.items()
     for declared in dataclasses.fields(section)
 )
@@ -266,11 +266,9 @@ def load_config(
 
 def unknown_environment(environment: Mapping[str, str] | None = None) -> list[str]:
     """Variables that begin with TROTH_ and set nothing, each with a suggestion where one is near."""
-    found = []
-    for name in sorted(os.environ if environment is None else environment):
-        if name.startswith("TROTH_") and name not in _BY_ENVIRONMENT and name not in _NOT_SETTINGS:
-            found.append(name + _suggest(name, [*_BY_ENVIRONMENT, *sorted(_NOT_SETTINGS)]))
-    return found
+    known = [*_BY_ENVIRONMENT, *sorted(_NOT_SETTINGS)]
+    names = os.environ if environment is None else environment
+    return [name + _suggest(name, known) for name in sorted(names) if name.startswith("TROTH_") and name not in known]
 
 
 def render_config(values: Mapping[str, int | str] | None = None) -> str:

@@ -1,0 +1,105 @@
+"""Making a home with the genesis document of a chain of one validator, for `troth init` and `troth dev`.
+
+Everything is checked before anything is written, and config.toml is written last: what lacks it is no home yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from cli.key_access import check_dev_chain
+from ledger.address import address_of
+from ledger.block import Validator
+from ledger.genesis import GENESIS_VERSION, Genesis, Member, Organisation, Parameters, parse_genesis
+from ledger.keys import PrivateKey
+from node import keystore
+from node.config import render_config
+from node.home import HOME_EXISTS, Home
+
+VALIDATOR = "validator"
+"""The label of the validator's key, and the name of its development key."""
+
+FIRST_ROLES = ("administrator", "issuer", "transactor")
+BRAND_ROLES = ("issuer", "transactor")
+
+
+class Brand(NamedTuple):
+    """An organisation as it is asked for. Without `members` it gets one account, with a key of its own."""
+
+    id: str
+    name: str
+    members: tuple[Member, ...] = ()
+
+
+def labels(brands: Sequence[Brand]) -> list[str]:
+    """The keys that a home of these brands needs: the validator's, and one for each brand without members."""
+    return [VALIDATOR, *(brand.id for brand in brands if not brand.members)]
+
+
+def check_labels(brands: Sequence[Brand]) -> None:
+    """Raises Invalid (E-KEYSTORE-001) where a brand's id cannot be a key's label, or is that of the validator."""
+    from ledger.errors import Invalid
+
+    for brand in brands:
+        keystore.check_label(brand.id)
+        if brand.id == VALIDATOR:
+            raise Invalid(keystore.BAD_LABEL, f"{VALIDATOR} is the validator's label", fix="name it otherwise")
+
+
+def compose_genesis(
+    chain_id: str,
+    time_ms: int,
+    brands: Sequence[Brand],
+    public_keys: dict[str, bytes],
+    parameters: Parameters | None = None,
+) -> Genesis:
+    """The genesis of a chain whose one validator belongs to the first brand. `public_keys` are by label.
+
+    The first brand's own account is the administrator. Raises Invalid (E-GENESIS-001).
+    """
+    organisations = []
+    for index, brand in enumerate(brands):
+        roles = BRAND_ROLES if index else FIRST_ROLES
+        own = () if brand.members else (Member(address_of(public_keys[brand.id]), roles),)
+        organisations.append(Organisation(brand.id, brand.name, (*brand.members, *own)))
+    key = public_keys[VALIDATOR]
+    genesis = Genesis(
+        GENESIS_VERSION,
+        chain_id,
+        time_ms,
+        Parameters() if parameters is None else parameters,
+        (Validator(address_of(key), key, 1, brands[0].id if brands else ""),),
+        tuple(organisations),
+    )
+    return parse_genesis(genesis.to_json())
+
+
+def dev_keys(brands: Sequence[Brand]) -> dict[str, PrivateKey]:
+    """Public development keys for the labels of these brands."""
+    return {label: keystore.dev_key(label) for label in labels(brands)}
+
+
+def check_absent(path: Path) -> None:
+    """Raises Refused (E-HOME-002) where there is a home already, before anything is asked."""
+    from ledger.errors import Refused
+
+    home = Home(path)
+    for file in (home.config_file, home.genesis_file):
+        if file.exists():
+            raise Refused(HOME_EXISTS, f"{file} exists")
+
+
+def write_home(path: Path, genesis: Genesis, *, dev: bool, settings: dict[str, int | str] | None = None) -> Home:
+    """Writes genesis.json and config.toml of a new home. `dev` names the validator's public development key.
+
+    Raises Refused (E-HOME-002, E-HOME-003), Forbidden (E-CLI-008), Fault (E-HOME-005).
+    """
+    if dev:
+        check_dev_chain(genesis.chain_id, "public development keys")
+    home = Home.create(path)
+    home.write_new(home.genesis_file, genesis.to_json())
+    key = f"dev:{VALIDATOR}" if dev else VALIDATOR
+    home.write_new(home.config_file, render_config({"validator.key": key, **(settings or {})}))
+    return home

@@ -24,7 +24,7 @@ from hashlib import sha256
 from typing import Any, NamedTuple, TypeAlias
 
 from ledger import codec
-from ledger.errors import Fault, define
+from ledger.errors import Fault, Invalid, define
 
 ARITY = 16
 EMPTY = bytes(32)
@@ -34,10 +34,15 @@ INDEX_BITS = 24
 NODE_MISSING = define(
     "E-TREE-001", "a node of the state tree is missing", "run `troth node inspect`; restore or sync again"
 )
+TOO_MANY_NODES = define(
+    "E-TREE-002", "an update of the state is too large", "start with fewer cells, or spread them over several blocks"
+)
 
 # A slot is empty (None), a leaf (hash, key, value) or a node (hash, number).
-Slot: TypeAlias = "tuple[bytes, bytes, bytes] | tuple[bytes, int] | None"
+Leaf: TypeAlias = "tuple[bytes, bytes, bytes]"
+Slot: TypeAlias = "Leaf | tuple[bytes, int] | None"
 Slots: TypeAlias = "tuple[Any, ...]"
+Steps: TypeAlias = "list[tuple[Slots, int]]"  # nodes from the root down, each with the branch taken
 Fold: TypeAlias = "list[Any]"
 Change: TypeAlias = "tuple[bytes, bytes, bytes | None, bytes]"  # (hashed key, key, value or None, leaf hash)
 
@@ -161,7 +166,10 @@ class StateTree:
         update = TreeUpdate(None, [], [], {}, {})
         if not items:
             return update._replace(root=root)
-        return update._replace(root=self._update(root, items, 0, version << INDEX_BITS, update))
+        new = self._update(root, items, 0, version << INDEX_BITS, update)
+        if len(update.rows) > 1 << INDEX_BITS:  # their numbers would run into the next version's
+            raise Invalid(TOO_MANY_NODES, f"{len(update.rows)} nodes, at most {1 << INDEX_BITS} fit one version")
+        return update._replace(root=new)
 
     def adopt(self, update: TreeUpdate) -> None:
         """Takes a stored update's nodes into the cache."""
@@ -268,9 +276,9 @@ class StateTree:
             else:
                 stack.extend(reversed(self.node(slot[1])))
 
-    def walk(self, root: Slot, path: bytes) -> tuple[list[tuple[Slots, int]], Slot]:
-        """The nodes on a hashed key's path from the root, each with the branch taken, and the slot where it ends."""
-        steps: list[tuple[Slots, int]] = []
+    def walk(self, root: Slot, path: bytes) -> tuple[Steps, Leaf | None]:
+        """The nodes on a hashed key's path from the root, and the leaf where it ends, which may be another key's."""
+        steps: Steps = []
         slot: Any = root
         while slot is not None and len(slot) == 2:
             slots = self.node(slot[1])

@@ -33,7 +33,7 @@ _ORGANISATION_ID = re.compile(r"[a-z][a-z0-9-]{1,31}")
 class Parameters(NamedTuple):
     """Chain parameters. Times in ms, sizes in bytes; quotas and limits in gas per block."""
 
-    block_interval_ms: int = 250
+    block_interval_ms: int = 100
     heartbeat_ms: int = 30_000
     validity_window_ms: int = 2 * 60 * 60 * 1000
     block_bytes: int = 4 << 20

@@ -195,5 +195,5 @@ def main() -> NoReturn:
     raise AssertionError("unreachable: the command exits")
 
 
-if __name__ == "__main__":
-    main()
+if __name__ == "__main__":  # as a script, this module would exist twice, and register its codes twice
+    sys.exit("run: python -m cli")

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from cli.key_access import check_dev_chain
 from ledger.address import address_of
 from ledger.block import Validator
+from ledger.errors import Invalid, Refused
 from ledger.genesis import GENESIS_VERSION, Genesis, Member, Organisation, Parameters, parse_genesis
 from ledger.keys import PrivateKey
 from node import keystore
@@ -40,8 +41,6 @@ def labels(brands: Sequence[Brand]) -> list[str]:
 
 def check_labels(brands: Sequence[Brand]) -> None:
     """Raises Invalid (E-KEYSTORE-001) where a brand's id cannot be a key's label, or is that of the validator."""
-    from ledger.errors import Invalid
-
     for brand in brands:
         keystore.check_label(brand.id)
         if brand.id == VALIDATOR:
@@ -73,7 +72,10 @@ def compose_genesis(
         (Validator(address_of(key), key, 1, brands[0].id if brands else ""),),
         tuple(organisations),
     )
-    return parse_genesis(genesis.to_json())
+    try:
+        return parse_genesis(genesis.to_json())
+    except Invalid as error:
+        raise Invalid(error.code, error.cause, fix="correct it, and run the command again") from None
 
 
 def dev_keys(brands: Sequence[Brand]) -> dict[str, PrivateKey]:
@@ -83,8 +85,6 @@ def dev_keys(brands: Sequence[Brand]) -> dict[str, PrivateKey]:
 
 def check_absent(path: Path) -> None:
     """Raises Refused (E-HOME-002) where there is a home already, before anything is asked."""
-    from ledger.errors import Refused
-
     home = Home(path)
     for file in (home.config_file, home.genesis_file):
         if file.exists():

@@ -13,6 +13,7 @@ Source: the conventions of https://clig.dev and https://no-color.org.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -75,11 +76,25 @@ class Session:
 
         return load_config(self.home, settings=self.settings, instance=self.instance)
 
+    def use_home(self, path: Path) -> None:
+        """Makes `path` the home, for a command whose home is another than the default."""
+        self.home = path
+        self.__dict__.pop("config", None)
+
     def open_home(self) -> Home:
         """The home, which must exist. Raises NotFound (E-HOME-001)."""
         from node.home import Home
 
         return Home.open(self.home)
+
+    def command(self, arguments: str) -> str:
+        """What to type for another command on this home: for `next` and for fixes."""
+        words = ["troth"]
+        if self.home_given and os.environ.get("TROTH_HOME") != str(self.home):
+            words.append(f"--home {shlex.quote(str(self.home))}")
+        if self.instance and os.environ.get("TROTH_INSTANCE") != str(self.instance):
+            words.append(f"--instance {self.instance}")
+        return " ".join([*words, arguments])
 
     def result(
         self, kind: str, data: dict[str, Any], text: str | Callable[[], str], *, next: str | None = None

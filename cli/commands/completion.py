@@ -20,12 +20,10 @@ def completion(session: Session, shell: str) -> None:
     """Print the completion script of a shell."""
     from click.shell_completion import get_completion_class
 
-    from cli.main import troth
-
     maker = get_completion_class(shell)
     if maker is None:
         raise click.UsageError(f"no completion for {shell}")
     # Not `source()`: it asks the installed bash for its version, which whoever prints the script need not have.
-    made = maker(troth, {}, "troth", "_TROTH_COMPLETE")
+    made = maker(click.get_current_context().find_root().command, {}, "troth", "_TROTH_COMPLETE")
     script = made.source_template % made.source_vars()
     session.result("completion", {"shell": shell, "script": script}, script, next=WHERE[shell])

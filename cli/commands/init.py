@@ -121,8 +121,7 @@ def init(
             )
         return "\n\n".join(parts)
 
-    where = f" --home {home.path}" if session.home_given else ""
-    session.result("init", data, text, next=f"troth{where} node start")
+    session.result("init", data, text, next=session.command("node start"))
 
 
 def _ask(option: str, question: str) -> str:

@@ -1,0 +1,146 @@
+"""A node as a process of its own, started and ended by a command.
+
+Rules kept here:
+- it runs in a session of its own, so that Ctrl-C reaches the command alone, which then stops the node once and
+  waits; a second Ctrl-C kills it;
+- it never outlives the command in any orderly way: SIGTERM and SIGHUP to the command stop it too.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from cli.client import NodeClient
+from cli.commands.node import fetch_readiness
+from ledger.errors import Fault, Unavailable, define
+
+NODE_ENDED = define("E-CLI-009", "the node ended", "see what it said above; look at its home with: troth doctor")
+NOT_READY = define("E-CLI-010", "the node does not become ready", "see what it says with -v")
+
+READY_SECONDS = 60.0
+STOP_SECONDS = 60.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class NodeProcess:
+    """A started node. `url` is where it answers, `signals` are those that came to the command since."""
+
+    def __init__(self, home: Path, url: str, genesis_id: str, arguments: Sequence[str] = ()) -> None:
+        self.url = url
+        self._genesis_id = genesis_id
+        self.signals: list[int] = []
+        self._process = subprocess.Popen(  # noqa: S603  our own program
+            [sys.executable, "-P", "-m", "cli", "--home", str(home), *arguments, "node", "start"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+            env=_environment(),
+        )
+        self.pid = self._process.pid
+
+    def wait_ready(self, seconds: float = READY_SECONDS) -> dict[str, Any]:
+        """Its readiness, once it is ready.
+
+        Raises Fault (E-CLI-009) where it ended, Unavailable (E-CLI-010), KeyboardInterrupt where a signal came.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            if self.signals:
+                raise KeyboardInterrupt
+            code = self._process.poll()
+            if code is not None:
+                raise Fault(NODE_ENDED, f"the node ended with exit code {code} before it was ready")
+            with suppress(Unavailable):
+                readiness = fetch_readiness(self.url, timeout_seconds=2.0)
+                if readiness["ready"] and self._is_ours():
+                    return readiness
+            if time.monotonic() > deadline:
+                raise Unavailable(NOT_READY, f"the node at {self.url} is not ready after {seconds:.0f} s")
+            time.sleep(0.05)
+
+    def _is_ours(self) -> bool:
+        """Whether the node that answers is this one: where another has the port, this one is about to say so."""
+        with NodeClient(self.url, timeout_seconds=2.0) as client:
+            return bool(client.chain()["genesis_id"] == self._genesis_id)
+
+    def wait(self) -> None:
+        """Waits until it ends. Raises Fault (E-CLI-009) where it ended by itself or badly."""
+        code = self._process.wait()
+        if code != 0 and len(self.signals) < 2:
+            raise Fault(NODE_ENDED, f"the node ended with exit code {code}")
+        if not self.signals:
+            raise Fault(NODE_ENDED, "the node was stopped by another")
+
+    def stop(self) -> None:
+        """Asks it to end; what it was doing is finished first."""
+        if self._process.poll() is None:
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """Ends it and all its workers at once."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Stops it, and kills it where it does not end in time."""
+        if not self.signals:
+            self.stop()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self._process.wait()
+
+
+@contextmanager
+def node_process(home: Path, url: str, genesis_id: str, arguments: Sequence[str] = ()) -> Iterator[NodeProcess]:
+    """Runs `troth node start` on a home; `arguments` go before `node`. It is ended on the way out.
+
+    `genesis_id` (hexadecimal) is that of the home's chain.
+
+    While inside, a signal stops the node and a second one kills it, and neither raises KeyboardInterrupt here.
+    """
+    made: list[NodeProcess] = []
+    early: list[int] = []
+
+    def heard(number: int, frame: FrameType | None) -> None:
+        if not made:
+            early.append(number)
+            return
+        made[0].signals.append(number)
+        if len(made[0].signals) == 1:
+            made[0].stop()
+        else:
+            made[0].kill()
+
+    before = {number: signal.signal(number, heard) for number in _SIGNALS}
+    try:
+        process = NodeProcess(home, url, genesis_id, arguments)
+        made.append(process)
+        try:
+            for number in early:
+                heard(number, None)
+            yield process
+        finally:
+            process.close()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _environment() -> dict[str, str]:
+    """The environment of a child that must find this program wherever it was started from, installed or not."""
+    root = Path(__file__).resolve().parent.parent
+    if "site-packages" in root.parts:
+        return dict(os.environ)
+    path = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{path}" if path else str(root)}

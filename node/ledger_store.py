@@ -66,10 +66,14 @@ def _height(prefix: bytes, height: int) -> bytes:
 
 
 class LedgerStore:
-    """Typed reads of the ledger's rows, and the batch that appends a block."""
+    """Typed reads of the ledger's rows, and the batch that appends a block.
 
-    def __init__(self, store: KeyValue, *, cache_nodes: int = 40_000) -> None:
+    `sync` is off for stores that are thrown away (an audit's); a node's batches are always synced.
+    """
+
+    def __init__(self, store: KeyValue, *, cache_nodes: int = 40_000, sync: bool = True) -> None:
         self.store = store
+        self._sync = sync
         get = store.get
         self.tree = StateTree(lambda number: get(b"n" + number.to_bytes(8, "big")), cache_nodes=cache_nodes)
 
@@ -195,7 +199,7 @@ class LedgerStore:
                     deletes.append(_height(b"s", stale_height))
             if upto > oldest:
                 puts.append((_OLDEST, encode(upto)))
-        self.store.write(puts, deletes)
+        self.store.write(puts, deletes, sync=self._sync)
         self.tree.adopt(update)
 
     def cells(self, height: int) -> Iterator[tuple[bytes, bytes]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from itertools import islice
 from typing import Any
 
 from aiohttp import web
@@ -21,6 +23,8 @@ from vm.overlay import cell_key, map_prefix
 from vm.schema import contract_schema, registry_schema
 
 ROUTES = web.RouteTableDef()
+
+CELLS_A_WRITE = 500
 
 UNKNOWN_MAP = define("E-API-007", "the contract has no such map", "see its storage: GET /v1/contracts")
 
@@ -93,6 +97,22 @@ async def state(request: web.Request) -> web.Response:
             "certificate": codec.encode(ledger.store.certificate(height)).hex() if height else None,
         }
     return answer(found)
+
+
+@ROUTES.get("/v1/cells")
+async def cells(request: web.Request) -> web.StreamResponse:
+    """Every cell of the state after a height, in order of hashed keys: frames of a 4-byte length and [key, value]."""
+    store = node_of(request).chain.store
+    rows = store.cells(_height(request))
+    response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
+    response.enable_chunked_encoding()
+    await response.prepare(request)
+    while page := list(islice(rows, CELLS_A_WRITE)):
+        frames = [codec.encode(cell) for cell in page]
+        await response.write(b"".join([len(frame).to_bytes(4, "big") + frame for frame in frames]))
+        await asyncio.sleep(0)
+    await response.write_eof()
+    return response
 
 
 def _cell_key(text: str, contract_name: str, map_name: str, kind: Any) -> bytes:

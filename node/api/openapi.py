@@ -400,6 +400,16 @@ def _paths(registry: Registry) -> Schema:
                 "responses": {"200": _answer("Cell", "The cell"), **_problems(400, 404)},
             }
         },
+        "/v1/cells": {
+            "get": {
+                "summary": "Every cell of the state, in order of hashed keys",
+                "parameters": [_AT],
+                "responses": {
+                    "200": _bytes_answer("Frames: 4 bytes of length, then the codec's [key, value]"),
+                    **_problems(400, 404),
+                },
+            }
+        },
         "/v1/stream": {
             "get": {
                 "summary": "Blocks as they become final (server-sent events; the id is the height)",

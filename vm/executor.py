@@ -230,7 +230,7 @@ def execute_genesis(registry: Registry, genesis: Genesis) -> list[tuple[bytes, b
 def run_view(
     registry: Registry, block: BlockInfo, read: Read, contract: str, name: str, arguments: tuple[Any, ...]
 ) -> Any:
-    """What a view returns on the state that `read` reads. Raises Invalid for a wrong call, else what the view raises."""
+    """What a view returns on the state that `read` reads. Raises Invalid for a wrong call, or as the view does."""
     found = registry.method(contract, name, is_view=True)
     overlay = Overlay(read)
     instances = {key: each(overlay) for key, each in registry.contracts.items()}

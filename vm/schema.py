@@ -10,11 +10,24 @@ from inspect import cleandoc
 from typing import Any
 
 from ledger.errors import CODES
+from vm.context import CONTRACT_BROKEN, OUT_OF_GAS
 from vm.contract import FAULT_MESSAGES, FaultCode, Method, NativeContract
-from vm.kinds import REQUIRED, RecordKind, Reference, Schema, kind_of
-from vm.registry import Registry
+from vm.executor import NO_ROLE, REFERENCE_USED
+from vm.kinds import BAD_ARGUMENT, REQUIRED, RecordKind, Reference, Schema, kind_of
+from vm.registry import UNKNOWN_CONTRACT, UNKNOWN_METHOD, Registry
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+CALL_FAULTS = (
+    BAD_ARGUMENT,
+    OUT_OF_GAS,
+    CONTRACT_BROKEN,
+    UNKNOWN_CONTRACT,
+    UNKNOWN_METHOD,
+    REFERENCE_USED.code,
+    NO_ROLE.code,
+)
+"""What any call of any contract may end with."""
 
 _REFERENCE = kind_of(Reference)
 
@@ -49,7 +62,7 @@ def registry_schema(registry: Registry) -> dict[str, Any]:
     return {
         "dialect": DIALECT,
         "contracts": {name: contract_schema(contract) for name, contract in registry.contracts.items()},
-        "faults": [_fault(code) for code in sorted(CODES) if code.startswith("E-VM-")],
+        "faults": [_fault(code) for code in CALL_FAULTS],
     }
 
 

@@ -91,7 +91,7 @@ async def block(request: web.Request) -> web.Response:
         raise Invalid(BAD_REQUEST, "a block is named by its height, its id (64 hexadecimal digits) or `head`")
     if height == 0:
         return answer(block_json(ledger.genesis_header, None, ledger.store.meta(0), None, []))
-    if request.headers.get("Accept") == "application/octet-stream":
+    if "application/octet-stream" in request.headers.get("Accept", ""):
         return web.Response(body=codec.encode((ledger.store.block_bytes(height), ledger.store.certificate(height))))
     content = ledger.store.block(height)
     ids = [receipt.transaction_id.hex() for receipt in ledger.store.receipts(height)]

@@ -22,7 +22,7 @@ from cli.client import NOT_FINAL, NodeClient, described_error
 from cli.session import Session
 from cli.values import now_ms, show
 from ledger import codec
-from ledger.errors import Forbidden, Refused, TrothError, Unavailable
+from ledger.errors import Forbidden, NotFound, Refused, TrothError, Unavailable
 from ledger.transaction import (
     MAX_GAS,
     NONCE_BYTES,
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 VALID_FOR_MS = 10 * 60 * 1000
 WAIT_SECONDS = 30.0
+REQUEST_SECONDS_MAX = 60.0
+"""As long as a node holds one request; a longer wait asks again."""
 
 SIGNATURE_BYTES_MAX = 112
 """What one signature adds to a signed transaction, at most: index, key, signature and heads."""
@@ -138,7 +140,8 @@ def submit(
     What the node knows already (it was sent before, or the connection broke after sending) is asked for by its id.
     """
     deadline = time.monotonic() + (wait_seconds or 0.0)
-    results = client.submit([each.raw for each in signed], wait_seconds=wait_seconds)
+    asked = None if wait_seconds is None else min(wait_seconds, REQUEST_SECONDS_MAX)
+    results = client.submit([each.raw for each in signed], wait_seconds=asked)
     outcomes = [outcome_of(each.id.hex(), result) for each, result in zip(signed, results, strict=True)]
     return [
         await_final(client, outcome, deadline) if wait_seconds is not None and _is_known(outcome) else outcome
@@ -147,10 +150,16 @@ def submit(
 
 
 def await_final(client: NodeClient, outcome: Outcome, deadline: float) -> Outcome:
-    """Asks for a waiting transaction until it has ended or `deadline` (time.monotonic) has passed."""
+    """Asks for a waiting transaction until it has ended or `deadline` (time.monotonic) has passed.
+
+    Where the node has forgotten it, it is said to be waiting: sending it again is right, and does no harm.
+    """
     pause = 0.05
     while True:
-        found = outcome_of(outcome.id, client.transaction(bytes.fromhex(outcome.id)))
+        try:
+            found = outcome_of(outcome.id, client.transaction(bytes.fromhex(outcome.id)))
+        except NotFound:
+            return Outcome(outcome.id, "waiting", None, None, None)
         left = deadline - time.monotonic()
         if found.status != "waiting" or left <= 0:
             return found
@@ -282,13 +291,13 @@ def deliver(
     outcome = submit(client, [signed], wait_seconds=sending.timeout_seconds if sending.wait else None)[0]
     if not sending.wait and outcome.status == "waiting":
         data = {"id": identifier, "status": "waiting", **(extra or {})}
-        session.result("transaction", data, f"Sent: {identifier}", next=f"troth tx why {identifier}")
+        session.result("transaction", data, f"Sent: {identifier}", next=session.command(f"tx why {identifier}"))
         return
     receipt = check_outcome(outcome)
     data = {"id": identifier, "status": "final", "height": outcome.height, "receipt": receipt, **(extra or {})}
     shown = "".join([f"\n{name}: {value}" for name, value in (extra or {}).items()])
     text = f"Final in block {outcome.height}: {identifier}\n{receipt_text(registry, receipt)}{shown}"
-    session.result("transaction", data, text, next=f"troth query transaction {identifier} --verify")
+    session.result("transaction", data, text, next=session.command(f"query transaction {identifier} --verify"))
 
 
 def connect(session: Session, given: str | None) -> NodeClient:

@@ -1,4 +1,4 @@
-"""`troth certificate`: certificates of products. Made from the contract's declaration; `batch` issues from a CSV file."""
+"""`troth certificate`: certificates of products, from the contract's declaration; `batch` issues from a CSV file."""
 
 from __future__ import annotations
 

@@ -89,10 +89,10 @@ class Api:
     body_bytes: int = _number(8 << 20, 1 << 10, 1 << 30, "Largest body of a request.")
     batch_transactions: int = _number(1_000, 1, 100_000, "Most transactions in one request.")
     connections: int = _number(1_000, 1, 1_000_000, "Most connections at a time.")
-    connections_per_address: int = _number(64, 1, 1_000_000, "Most connections at a time from one address.")
+    connections_per_address: int = _number(256, 1, 1_000_000, "Most connections at a time from one address.")
     header_timeout_ms: int = _number(10_000, 100, 3_600_000, "How long a client may take to send a request's headers.")
-    body_timeout_ms: int = _number(30_000, 100, 3_600_000, "How long a client may take to send a request's body.")
-    idle_timeout_ms: int = _number(75_000, 100, 3_600_000, "How long a connection may rest between requests.")
+    body_timeout_ms: int = _number(20_000, 100, 3_600_000, "How long a client may take to send a request's body.")
+    idle_timeout_ms: int = _number(60_000, 100, 3_600_000, "How long a connection may rest between requests.")
 
 
 @dataclass(frozen=True, slots=True)

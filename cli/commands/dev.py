@@ -85,7 +85,7 @@ def dev(session: Session, ctx: click.Context) -> None:
             ]
             return "\n".join(lines)
 
-        next_step = _example(home.path)
+        next_step = _example(session, home.path)
         session.result("dev", data, text, next=f"in another terminal: {next_step}\nCtrl-C stops it.")
         node.wait()
     session.note(f"Stopped. `{session.command('dev')}` goes on from here.")
@@ -156,7 +156,12 @@ def _dev_genesis(home: Home) -> Genesis:
     return genesis
 
 
-def _example(home: Path) -> str:
+def _example(session: Session, home: Path) -> str:
     import shlex
 
-    return f"export TROTH_HOME={shlex.quote(str(home))}; troth points balance-of grocer dev:alice"
+    exports = [f"TROTH_HOME={shlex.quote(str(home))}"]
+    if session.instance:
+        exports.append(f"TROTH_INSTANCE={session.instance}")
+    if session.settings:
+        exports.append(f"TROTH_API_URL={shlex.quote(session.config.api_url)}")
+    return f"export {' '.join(exports)}; troth points balance-of grocer dev:alice"

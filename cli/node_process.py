@@ -80,6 +80,12 @@ class NodeProcess:
         if not self.signals:
             raise Fault(NODE_ENDED, "the node was stopped by another")
 
+    def ended(self, within_seconds: float) -> bool:
+        """Whether it has ended, or ends within so many seconds."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(within_seconds)
+        return self._process.poll() is not None
+
     def stop(self) -> None:
         """Asks it to end; what it was doing is finished first."""
         if self._process.poll() is None:

@@ -13,6 +13,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ledger import codec
+from ledger.errors import Invalid, define
+
+MALFORMED = define("E-RECEIPT-001", "malformed receipt", "do not trust this copy; fetch it from another node")
 
 
 class Event(NamedTuple):
@@ -41,9 +44,23 @@ class Receipt(NamedTuple):
 
 
 def decode_receipt(data: bytes) -> Receipt:
-    """The receipt of its canonical encoding."""
+    """The receipt of its canonical encoding. Raises Invalid (E-RECEIPT-001, E-CODEC-...)."""
     fields = codec.decode(data)
+    if type(fields) is not tuple or len(fields) != 7:
+        raise Invalid(MALFORMED, "a receipt has 7 fields")
     identifier, code, detail, failed_call, gas_used, events, results = fields
-    return Receipt(
-        identifier, code, detail, failed_call, gas_used, tuple([Event(*event) for event in events]), results
-    )
+    if type(identifier) is not bytes or len(identifier) != 32 or type(code) is not str:
+        raise Invalid(MALFORMED, "a receipt names a transaction by 32 bytes, and its code is text")
+    if type(detail) is not tuple or type(results) is not tuple or type(events) is not tuple:
+        raise Invalid(MALFORMED, "detail, events and results are arrays")
+    if type(gas_used) is not int or gas_used < 0 or (failed_call is not None and type(failed_call) is not int):
+        raise Invalid(MALFORMED, "gas and the failed call are numbers")
+    return Receipt(identifier, code, detail, failed_call, gas_used, tuple([_event(event) for event in events]), results)
+
+
+def _event(fields: Any) -> Event:
+    if type(fields) is not tuple or len(fields) != 3:
+        raise Invalid(MALFORMED, "an event is [contract, name, fields]")
+    if type(fields[0]) is not str or type(fields[1]) is not str or type(fields[2]) is not tuple:
+        raise Invalid(MALFORMED, "an event names its contract and itself by text, and its fields are an array")
+    return Event(*fields)

@@ -118,11 +118,10 @@ def _view_command(registry: Registry, contract: str, found: Method, name: str, n
     return command
 
 
-def height_option(function: Any) -> Any:
-    """`--height N` as the argument `height: int | None`."""
-    return click.option(
-        "--height", type=click.IntRange(0), metavar="N", help="In the state after this block. Default: the last one."
-    )(function)
+height_option = click.option(
+    "--height", type=click.IntRange(0), metavar="N", help="In the state after this block. Default: the last one."
+)
+"""`--height N` as the argument `height: int | None`."""
 
 
 _REFERENCE = "call_reference"

@@ -327,6 +327,15 @@ class Seconds(click.ParamType[float]):
         return number
 
 
+no_wait_option = click.option("--no-wait", is_flag=True, help="Send and do not wait until it is final.")
+"""`--no-wait` as the argument `no_wait: bool`."""
+
+timeout_option = click.option(
+    "--timeout", type=Seconds(), default=WAIT_SECONDS, show_default=True, help="How long to wait for the end."
+)
+"""`--timeout SECONDS` as the argument `timeout: float`."""
+
+
 def sending_options(function: Any) -> Any:
     """The options of every command that sends: --as, --passphrase-file, --node, --memo, --dry-run, --no-wait, ...
 
@@ -342,10 +351,8 @@ def sending_options(function: Any) -> Any:
         node_option,
         click.option("--memo", default="", metavar="TEXT", help="A public note in the transaction; no personal data."),
         dry_run_option,
-        click.option("--no-wait", is_flag=True, help="Send and do not wait until it is final."),
-        click.option(
-            "--timeout", type=Seconds(), default=WAIT_SECONDS, show_default=True, help="How long to wait for the end."
-        ),
+        no_wait_option,
+        timeout_option,
         click.option(
             "--gas-limit", type=click.IntRange(1, MAX_GAS), metavar="N", help="Instead of the computed limit."
         ),

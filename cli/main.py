@@ -15,7 +15,7 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import click
@@ -63,20 +63,25 @@ COMMANDS: dict[str, Entry] = {
 
 
 class Root(TrothGroup):
-    """The command itself. Its sub-commands are named in COMMANDS and imported when needed."""
+    """The command itself. Its sub-commands are named by `entries` and imported when needed."""
+
+    def __init__(self, *, entries: Mapping[str, Entry], **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.entries = entries
+        prepare(self, show=True)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name, entry in COMMANDS.items() if importlib.util.find_spec(entry.module) is not None]
+        return [name for name, entry in self.entries.items() if importlib.util.find_spec(entry.module) is not None]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        entry = COMMANDS.get(cmd_name)
+        entry = self.entries.get(cmd_name)
         if entry is None or importlib.util.find_spec(entry.module) is None:
             return None
         command: click.Command = getattr(importlib.import_module(entry.module), entry.attribute)
         return prepare(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        lines = [(name, COMMANDS[name].help) for name in self.list_commands(ctx)]
+        lines = [(name, self.entries[name].help) for name in self.list_commands(ctx)]
         if lines:
             with formatter.section("Commands"):
                 formatter.write_dl(lines)
@@ -165,11 +170,17 @@ def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> Non
     if value and not ctx.resilient_parsing:
         from importlib import metadata
 
-        click.echo(f"troth {metadata.version('troth')}")
+        try:
+            version = metadata.version("troth")
+        except metadata.PackageNotFoundError:  # run from a checkout that was never installed
+            version = "(not installed)"
+        click.echo(f"troth {version}")
         ctx.exit()
 
 
-@click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.group(
+    cls=Root, entries=COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120}
+)
 @click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version.")
 @click.pass_context
 def troth(ctx: click.Context) -> None:
@@ -184,9 +195,6 @@ def troth(ctx: click.Context) -> None:
     session = Session(named or default_home(instance), instance, home_given=named is not None)
     apply_given(session, ctx.meta.get("troth.given", {}))
     ctx.obj = session
-
-
-prepare(troth, show=True)
 
 
 def main() -> NoReturn:

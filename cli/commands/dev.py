@@ -164,4 +164,4 @@ def _example(session: Session, home: Path) -> str:
         exports.append(f"TROTH_INSTANCE={session.instance}")
     if session.settings:
         exports.append(f"TROTH_API_URL={shlex.quote(session.config.api_url)}")
-    return f"export {' '.join(exports)}; troth points balance-of grocer dev:alice"
+    return f"export {' '.join(exports)}; troth points balance grocer dev:alice"

@@ -13,7 +13,7 @@ import re
 from typing import Any, NamedTuple
 
 from ledger import codec
-from ledger.address import address_of, from_text, to_text
+from ledger.address import NULL_ADDRESS, address_of, from_text, to_text
 from ledger.block import Validator
 from ledger.errors import Invalid, define
 from ledger.hashes import genesis_hash
@@ -112,10 +112,13 @@ class Genesis(NamedTuple):
 
 
 def parse_genesis(text: str) -> Genesis:
-    """The genesis of its JSON text. Raises Invalid (E-GENESIS-001) naming the place and what is wrong there."""
+    """The genesis of its JSON text. Raises Invalid (E-GENESIS-001) naming the place and what is wrong there.
+
+    A key or address that is none has its own code: E-KEY-001, E-ADDRESS-001.
+    """
     try:
         document = json.loads(text, object_pairs_hook=_unique, parse_float=_no_float)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Invalid(BAD_GENESIS, f"not JSON: {error}") from None
     top = _object(document, "the document", {"version", "chain", "parameters", "validators", "organisations"})
     if _integer(top["version"], "version", 0, 1 << 31) != GENESIS_VERSION:
@@ -130,15 +133,9 @@ def parse_genesis(text: str) -> Genesis:
         _text(chain["id"], "chain.id", _CHAIN_ID),
         _integer(chain["time_ms"], "chain.time_ms", 1, 2**53 - 1),
         parameters,
+        tuple(sorted(_validator(v, f"validators[{i}]") for i, v in enumerate(_array(top["validators"], "validators")))),
         tuple(
-            sorted(
-                _validator(v, f"validators[{i}]")
-                for i, v in enumerate(_array(top["validators"], "validators"))
-            )
-        ),
-        tuple(
-            _organisation(o, f"organisations[{i}]")
-            for i, o in enumerate(_array(top["organisations"], "organisations"))
+            _organisation(o, f"organisations[{i}]") for i, o in enumerate(_array(top["organisations"], "organisations"))
         ),
     )
     check_genesis(genesis)
@@ -179,10 +176,7 @@ def _validator(value: Any, where: str) -> Validator:
 def _organisation(value: Any, where: str) -> Organisation:
     entry = _object(value, where, {"id", "name", "members"})
     name = _text(entry["name"], f"{where}.name", None)
-    members = [
-        _member(m, f"{where}.members[{i}]")
-        for i, m in enumerate(_array(entry["members"], f"{where}.members"))
-    ]
+    members = [_member(m, f"{where}.members[{i}]") for i, m in enumerate(_array(entry["members"], f"{where}.members"))]
     return Organisation(_text(entry["id"], f"{where}.id", _ORGANISATION_ID), name, tuple(members))
 
 
@@ -198,7 +192,10 @@ def _member(value: Any, where: str) -> Member:
                 f"{role!r} is no role{_suggest(str(role), ROLES)}; roles: {', '.join(ROLES)}",
             )
     _distinct(roles, f"{where}.roles: the role")
-    return Member(from_text(entry["address"]), tuple(sorted(roles)))
+    address = from_text(entry["address"])
+    if address == NULL_ADDRESS:
+        raise _bad(f"{where}.address", "must not be the null address, for which nobody can sign")
+    return Member(address, tuple(sorted(roles)))
 
 
 def _bad(where: str, what: str) -> Invalid:

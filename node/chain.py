@@ -141,9 +141,15 @@ class Chain:
 
     def read_at(self, height: int) -> tuple[BlockInfo, Read]:
         """The block and a reader of the state after it, for views. Raises NotFound where unknown or pruned."""
-        root, tree = self.store.root_at(height), self.store.tree
         header = self.header(height)
-        return BlockInfo(header.chain_id, height, header.time_ms), lambda key: tree.get(root, key)
+        store = self.store
+        store.root_at(height)
+
+        def read(key: bytes) -> bytes | None:
+            with store.state_at(height) as root:
+                return store.tree.get(root, key)
+
+        return BlockInfo(header.chain_id, height, header.time_ms), read
 
     def read_head(self) -> tuple[BlockInfo, Read]:
         """The head and a reader of its state, for views; cheaper than `read_at`."""
@@ -166,9 +172,17 @@ class Chain:
             self.store.has_transaction,
         )
 
-    def close(self, execution: BlockExecution, transactions: Sequence[SignedTransaction], proposer: bytes) -> Candidate:
-        """The block of an execution and what was applied in it."""
+    def close(
+        self,
+        execution: BlockExecution,
+        transactions: Sequence[SignedTransaction],
+        proposer: bytes,
+        *,
+        last_commit: Certificate | None = None,
+    ) -> Candidate:
+        """The block of an execution and what was applied in it. It carries the head's certificate unless told."""
         head = self.head
+        last_commit = head.certificate if last_commit is None else last_commit
         result = execution.finish()
         update = self.store.tree.update(head.root, result.changes, head.height + 1)
         raw = tuple([signed.raw for signed in transactions])
@@ -186,9 +200,9 @@ class Chain:
             self.validators_root,
             self.validators_root,
             merkle.root(()),
-            commit_root(head.certificate),
+            commit_root(last_commit),
         )
-        block = Block(header, raw, (), head.certificate)
+        block = Block(header, raw, (), last_commit)
         return Candidate(block, header.id(), encode_block(block), transactions, result, update)
 
     def judge(
@@ -241,7 +255,7 @@ class Chain:
             if isinstance(error, Fault):
                 raise
             raise VerifyFailed(INVALID_BLOCK, f"{where}: {error.code} {error.cause}") from error
-        candidate = self.close(execution, transactions, header.proposer)
+        candidate = self.close(execution, transactions, header.proposer, last_commit=block.last_commit)
         ours = candidate.block.header
         for name, stated, computed in (
             ("receipts root", header.receipts_root, ours.receipts_root),

@@ -19,6 +19,7 @@ Heights and node numbers are 8 bytes, big-endian, so rows of one kind are writte
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from ledger import codec
@@ -146,6 +147,19 @@ class LedgerStore:
         if height < oldest:
             raise NotFound(PRUNED, f"this node keeps the state of heights {oldest} and up, not {height}")
         return meta.root
+
+    @contextmanager
+    def state_at(self, height: int) -> Iterator[Slot]:
+        """The root slot of the state after a height, to be read inside. Raises NotFound like `root_at`.
+
+        Another thread may append, and so prune, meanwhile: a height that goes while it is read is not found either.
+        """
+        root = self.root_at(height)
+        try:
+            yield root
+        except Fault:
+            self.root_at(height)
+            raise
 
     def begin(self, genesis: Genesis, block_id: bytes, update: TreeUpdate) -> None:
         """Writes the state at height 0 and the genesis it came from."""

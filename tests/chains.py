@@ -104,7 +104,7 @@ def call(target: str, *arguments: Any, actor: int = 0) -> Call:
 
 def create(programme: str = PROGRAMME) -> Call:
     """Creates a programme of points."""
-    return call("points.create", programme, programme.capitalize())
+    return call("points.create", programme, programme.capitalize(), None, "points", 0)
 
 
 def mint(to: str, amount: int, reference: str | None = None) -> Call:

@@ -81,8 +81,10 @@ async def state(request: web.Request) -> web.Response:
         raise NotFound(UNKNOWN_MAP, f"{name} has no map {map_name!r}")
     key = _cell_key(request.query.get("key", "[]"), name, map_name, declared.key)
     height = _height(request)
-    root, tree = ledger.store.root_at(height), ledger.store.tree
-    data = tree.get(root, key)
+    tree = ledger.store.tree
+    with ledger.store.state_at(height) as root:
+        data = tree.get(root, key)
+        proof = prove(tree, root, key) if query_flag(request, "proof") else None
     found: dict[str, Any] = {
         "height": height,
         "exists": data is not None,
@@ -90,9 +92,9 @@ async def state(request: web.Request) -> web.Response:
         "key": key.hex(),
         "value_bytes": None if data is None else data.hex(),
     }
-    if query_flag(request, "proof"):
+    if proof is not None:
         found["proof"] = {
-            "commitment": prove(tree, root, key).encode().hex(),
+            "commitment": proof.encode().hex(),
             "header": header_hex(ledger.header(height)),
             "certificate": codec.encode(ledger.store.certificate(height)).hex() if height else None,
         }

@@ -99,12 +99,12 @@ def why(session: Session, id: bytes, node: str | None) -> None:
             found = client.transaction(id)
         except NotFound as error:
             window = chain_facts(chain).validity_window_ms // 60_000
-            raise NotFound(
-                error.code,
+            error.cause = (
                 f"the node does not know {identifier}: it never arrived, was refused, or expired while it waited"
-                f" (a transaction waits {window} minutes at most)",
-                fix="send it again: troth tx send FILE; with the same file that does no harm",
-            ) from None
+                f" (a transaction waits {window} minutes at most)"
+            )
+            error.fix = "send it again: troth tx send FILE; with the same file that does no harm"
+            raise
     told = _reason(found, chain)
     data = {"id": identifier, "status": found["status"], **told}
     receipt = found.get("receipt")

@@ -164,6 +164,8 @@ class NodeClient:
         if len(data) > ANSWER_BYTES_MAX:
             self.close()
             self._strange(f"an answer of more than {ANSWER_BYTES_MAX} bytes")
+        if response.length:  # http.client tells a cut answer only where no bound is given to `read`
+            raise http.client.IncompleteRead(data, response.length)
         if response.will_close:
             self.close()
         return Answer(response.status, response.headers.get_content_type(), data)

@@ -115,9 +115,10 @@ def _check(items: Iterable[object], depth: int) -> None:
         if kind is bytes or kind is int or item is None:
             continue
         if kind is str or isinstance(item, str):
-            fault = text_fault(item)  # type: ignore[arg-type]
-            if fault:
-                raise Invalid(BAD_TEXT, fault)
+            if not (item.isascii() and item.isprintable()):  # type: ignore[attr-defined]
+                fault = text_fault(item)  # type: ignore[arg-type]
+                if fault:
+                    raise Invalid(BAD_TEXT, fault)
         elif kind is tuple or (isinstance(item, _ARRAYS) and not isinstance(item, msgpack.ExtType)):
             if depth == 0:
                 raise Invalid(MALFORMED, f"arrays nested deeper than {MAX_DEPTH}")

@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol
 
 from consensus.quorum import check_certificate
 from ledger import codec
-from ledger.block import Block, certificate_of, decode_block
+from ledger.block import Block, Certificate, certificate_of, decode_block
 from ledger.errors import Fault, Invalid, TrothError, VerifyFailed, define
 from ledger.genesis import Genesis
 from ledger.state_tree import NODE_MISSING
@@ -50,11 +50,11 @@ CHUNK = 512
 
 
 class Sealed(NamedTuple):
-    """A block as a source gives it: where it should stand, its bytes, its certificate's codec value."""
+    """A block as a source gives it: where it should stand, its bytes, its certificate, its receipts where known."""
 
     height: int
     block: bytes
-    certificate: object
+    certificate: Certificate
     receipts: tuple[bytes, ...] | None = None
 
 
@@ -114,7 +114,7 @@ class Audit:
         for sealed, block, transactions in self._verified(source.blocks()):
             with _naming(sealed.height):
                 candidate = self.chain.judge(block, transactions=transactions, verified=True)
-                certificate = certificate_of(sealed.certificate)
+                certificate = sealed.certificate
                 if certificate.height != sealed.height:
                     raise VerifyFailed(BLOCK_FAILED, f"its certificate is for height {certificate.height}")
                 check_certificate(certificate, self.genesis.chain_id, candidate.block_id, self.chain.validators)
@@ -268,7 +268,7 @@ def _sealed(height: int, frame: bytes) -> Sealed:
     value = codec.decode(frame, max_bytes=FRAME_BYTES_MAX)
     if type(value) is not tuple or len(value) != 2 or type(value[0]) is not bytes:
         raise Invalid(BAD_EXPORT, "its frame is not [block bytes, certificate]")
-    return Sealed(height, value[0], value[1])
+    return Sealed(height, value[0], certificate_of(value[1]))
 
 
 class ExportFile:

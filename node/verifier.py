@@ -32,10 +32,10 @@ def _work(connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends the worker
     while True:
         try:
-            data = connection.recv_bytes()
+            checks = codec.decode_trusted(connection.recv_bytes())
+            connection.send_bytes(bytes(verify_many(checks)))
         except (EOFError, OSError):
-            return
-        connection.send_bytes(bytes(verify_many(codec.decode_trusted(data))))
+            return  # the parent is gone, or has closed its end
 
 
 class _Job(NamedTuple):

@@ -118,7 +118,7 @@ class Mempool:
 
     def remove(self, identifiers: Iterable[bytes]) -> None:
         """Forgets transactions that a block has taken. Senders that were served go behind those that were not."""
-        gone = set(identifiers)
+        gone = dict.fromkeys(identifiers)  # in the block's order, so that turns are kept among those served
         served: dict[bytes, None] = {}
         for identifier in gone:
             signed = self._by_id.pop(identifier, None)

@@ -19,7 +19,7 @@ Pure: rows come from a `load` function and go out in `TreeUpdate`; this module w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from typing import Any, NamedTuple, TypeAlias
 
@@ -41,10 +41,18 @@ TOO_MANY_NODES = define(
 # A slot is empty (None), a leaf (hash, key, value) or a node (hash, number).
 Leaf: TypeAlias = "tuple[bytes, bytes, bytes]"
 Slot: TypeAlias = "Leaf | tuple[bytes, int] | None"
-Slots: TypeAlias = "tuple[Any, ...]"
-Steps: TypeAlias = "list[tuple[Slots, int]]"  # nodes from the root down, each with the branch taken
-Fold: TypeAlias = "list[Any]"
+
+# A node in memory: its slots at 16 to 31 and, once folded, what stands above them: at i what joins 2i and 2i+1, a leaf
+# or (hash,), so that 1 stands for the node itself. Before folding these are None, and 0 always is.
+Node: TypeAlias = "list[Any]"
+Steps: TypeAlias = "list[tuple[Node, int]]"  # nodes from the root down, each with the position of the slot taken
 Change: TypeAlias = "tuple[bytes, bytes, bytes | None, bytes]"  # (hashed key, key, value or None, leaf hash)
+
+_UNFOLDED: Node = [None] * ARITY
+# (what is joined, left side, right side), the lowest first: of a whole node, and above each position.
+_JOINS = [(index, 2 * index, 2 * index + 1) for index in range(ARITY - 1, 0, -1)]
+_JOINS_ABOVE = [[join for join in _JOINS if join[0] in (at >> 1, at >> 2, at >> 3, at >> 4)] for at in range(2 * ARITY)]
+_FEW = 5  # of more changed slots, the joins above are most of the node's
 
 
 class TreeUpdate(NamedTuple):
@@ -53,12 +61,11 @@ class TreeUpdate(NamedTuple):
     root: Slot
     rows: list[tuple[int, bytes]]
     stale: list[int]
-    nodes: dict[int, Slots]
-    folds: dict[int, Fold]
+    nodes: dict[int, Node]
 
 
 def root_hash(root: Slot) -> bytes:
-    """The state root of a root slot: 32 zero bytes for the empty tree."""
+    """The state root of a root slot, and the hash of any slot or join: 32 zero bytes where there is nothing."""
     return EMPTY if root is None else root[0]
 
 
@@ -68,39 +75,27 @@ def leaf_hash(key: bytes, value: bytes) -> bytes:
 
 
 def join(left: Any, right: Any) -> Any:
-    """What stands above two sides: None, the only leaf, or the hash of an inner node. Sides are slots or hashes."""
+    """What stands above two sides: None, the only leaf, or (hash,) of an inner node."""
     if left is None:
-        if right is None or (type(right) is tuple and len(right) == 3):
+        if right is None or len(right) == 3:
             return right
-        return sha256(_EMPTY_LEFT + (right if type(right) is bytes else right[0])).digest()
-    if type(left) is tuple:
-        if right is None and len(left) == 3:
-            return left
-        left = left[0]
+        return (sha256(_EMPTY_LEFT + right[0]).digest(),)
     if right is None:
-        right = EMPTY
-    elif type(right) is tuple:
-        right = right[0]
-    return sha256(b"\1" + left + right).digest()
+        if len(left) == 3:
+            return left
+        return (sha256(b"\1" + left[0] + EMPTY).digest(),)
+    return (sha256(b"\1" + left[0] + right[0]).digest(),)
 
 
-def fold(slots: Sequence[Any]) -> Fold:
-    """The four levels above sixteen slots: `fold[1]` stands for the node, `fold[i]` joins `fold[2i]`, `fold[2i+1]`."""
-    levels = [None] * ARITY + list(slots)
-    for index in range(ARITY - 1, 0, -1):
-        levels[index] = join(levels[2 * index], levels[2 * index + 1])
-    return levels
-
-
-def refold(levels: Fold, slots: Sequence[Any], branches: Sequence[int]) -> Fold:
-    """`fold(slots)`, given the fold of slots that differ from these in `branches` only."""
-    levels = levels[:ARITY] + list(slots)
-    parents: Iterable[int] = dict.fromkeys([(ARITY + branch) >> 1 for branch in branches])
-    for _ in range(4):
-        for index in parents:
-            levels[index] = join(levels[2 * index], levels[2 * index + 1])
-        parents = dict.fromkeys([index >> 1 for index in parents])
-    return levels
+def split(items: list[Change], depth: int) -> list[tuple[int, list[Change]]]:
+    """Sorted changes by the position of the slot that each takes in a node at `depth`."""
+    byte, shift = depth >> 1, 0 if depth & 1 else 4
+    if len(items) == 1:
+        return [(ARITY + (items[0][0][byte] >> shift & 15), items)]
+    parts: list[list[Change]] = [[] for _ in range(ARITY)]
+    for item in items:
+        parts[item[0][byte] >> shift & 15].append(item)
+    return [(position, part) for position, part in enumerate(parts, ARITY) if part]
 
 
 class StateTree:
@@ -111,30 +106,29 @@ class StateTree:
 
     def __init__(self, load: Callable[[int], bytes | None], *, cache_nodes: int = 60_000) -> None:
         self._load = load
-        self._folds: dict[int, Fold] = {}
-        self._young: dict[int, Slots] = {}
-        self._old: dict[int, Slots] = {}
+        self._young: dict[int, Node] = {}
+        self._old: dict[int, Node] = {}
         self._generation = max(cache_nodes // 2, 1)
 
-    def node(self, number: int) -> Slots:
-        """The sixteen slots of a node. Raises Fault (E-TREE-001) where the store has lost it or pruned it."""
-        slots = self._young.get(number)
-        if slots is not None:
-            return slots
-        slots = self._old.get(number)
-        if slots is None:
+    def node(self, number: int) -> Node:
+        """A node, not to be changed. Raises Fault (E-TREE-001) where the store has lost it or pruned it."""
+        node = self._young.get(number)
+        if node is not None:
+            return node
+        node = self._old.get(number)
+        if node is None:
             data = self._load(number)
             if data is None:
                 version, index = number >> INDEX_BITS, number & ((1 << INDEX_BITS) - 1)
                 raise Fault(NODE_MISSING, f"node {index} of version {version} is not in the store")
-            slots = codec.decode_trusted(data)
-        self._keep(number, slots)
-        return slots
+            node = [*_UNFOLDED, *codec.decode_trusted(data)]
+        self._keep(number, node)
+        return node
 
-    def _keep(self, number: int, slots: Slots) -> None:
+    def _keep(self, number: int, node: Node) -> None:
         if len(self._young) >= self._generation:
             self._old, self._young = self._young, {}
-        self._young[number] = slots
+        self._young[number] = node
 
     def get(self, root: Slot, key: bytes) -> bytes | None:
         """The value of a key under `root`, or None."""
@@ -143,9 +137,8 @@ class StateTree:
         depth = 0
         node, young = self.node, self._young
         while slot is not None and len(slot) == 2:
-            slots = young.get(slot[1]) or node(slot[1])
             byte = path[depth >> 1]
-            slot = slots[byte & 15 if depth & 1 else byte >> 4]
+            slot = (young.get(slot[1]) or node(slot[1]))[ARITY + (byte & 15 if depth & 1 else byte >> 4)]
             depth += 1
         if slot is None or slot[1] != key:
             return None
@@ -163,7 +156,7 @@ class StateTree:
             leaf = EMPTY if value is None else sha256(b"\0" + path + sha256(value).digest()).digest()
             items.append((path, key, value, leaf))
         items.sort()
-        update = TreeUpdate(None, [], [], {}, {})
+        update = TreeUpdate(None, [], [], {})
         if not items:
             return update._replace(root=root)
         new = self._update(root, items, 0, version << INDEX_BITS, update)
@@ -173,55 +166,38 @@ class StateTree:
 
     def adopt(self, update: TreeUpdate) -> None:
         """Takes a stored update's nodes into the cache."""
-        young, folds = self._young, self._folds
         for number in update.stale:
-            young.pop(number, None)
-            folds.pop(number, None)
-        if len(folds) > self._generation:
-            folds.clear()  # they can be had again from the slots
-        folds.update(update.folds)
-        for number, slots in update.nodes.items():
-            self._keep(number, slots)
+            self._young.pop(number, None)
+        for number, node in update.nodes.items():
+            self._keep(number, node)
 
     def _update(self, slot: Any, items: list[Change], depth: int, base: int, update: TreeUpdate) -> Any:
         if slot is None or len(slot) == 3:
             return self._grow(slot, items, depth, base, update)
         old = self._young.get(slot[1]) or self.node(slot[1])
-        slots = list(old)
-        byte, low = depth >> 1, depth & 1
-        depth += 1
-        count = len(items)
-        if count == 1:
-            digit = items[0][0][byte]
-            branch = digit & 15 if low else digit >> 4
-            slots[branch] = self._update(slots[branch], items, depth, base, update)
-            branches = [branch]
-        else:
-            branches = []
-            start = 0
-            while start < count:
-                digit = items[start][0][byte]
-                branch = digit & 15 if low else digit >> 4
-                end = start + 1
-                while end < count:
-                    digit = items[end][0][byte]
-                    if (digit & 15 if low else digit >> 4) != branch:
-                        break
-                    end += 1
-                slots[branch] = self._update(slots[branch], items[start:end], depth, base, update)
-                branches.append(branch)
-                start = end
-        new = tuple(slots)
-        if new == old:
+        node = old.copy()
+        changed = []
+        shrunk = False
+        for position, part in split(items, depth):
+            before = old[position]
+            after = self._update(before, part, depth + 1, base, update)
+            if after is before or after == before:
+                continue
+            node[position] = after
+            changed.append(position)
+            if after is None or (len(after) == 3 and before is not None and len(before) == 2):
+                shrunk = True
+        if not changed:
             return slot
         update.stale.append(slot[1])
-        # Only a removal can leave fewer than two filled slots, and only where the last change made a leaf or nothing.
-        last = slots[branch]
-        if last is None or len(last) == 3:
-            return self._close(new, base, update)
-        known = self._folds.get(slot[1])
-        levels = fold(new) if known is None or len(branches) > 6 else refold(known, new, branches)
-        return self._write(new, levels, base, update)
+        if shrunk:
+            filled = [slot for slot in node[ARITY:] if slot is not None]
+            if not filled:
+                return None
+            if len(filled) == 1 and len(filled[0]) == 3:
+                return filled[0]
+        self.fold(node, changed)
+        return self._write(node, base, update)
 
     def _grow(self, slot: Any, items: list[Change], depth: int, base: int, update: TreeUpdate) -> Any:
         """What replaces an empty slot or a leaf when `items` come to lie there."""
@@ -235,34 +211,42 @@ class StateTree:
             if all(item[1] != key for item in items):
                 items = sorted([*items, (sha256(key).digest(), key, slot[2], slot[0])])
         leaves = [item for item in items if item[2] is not None]
-        return self._build(leaves, depth, base, update)
+        return self._build(leaves, depth, base, update) if leaves else None
 
     def _build(self, leaves: list[Change], depth: int, base: int, update: TreeUpdate) -> Any:
-        if len(leaves) <= 1:
-            return (leaves[0][3], leaves[0][1], leaves[0][2]) if leaves else None
-        byte, low = depth >> 1, depth & 1
-        groups: list[list[Change]] = [[] for _ in range(ARITY)]
-        for leaf in leaves:
-            digit = leaf[0][byte]
-            groups[digit & 15 if low else digit >> 4].append(leaf)
-        slots = tuple([self._build(group, depth + 1, base, update) if group else None for group in groups])
-        return self._close(slots, base, update)
+        """The slot of a new subtree of these leaves, one at least."""
+        if len(leaves) == 1:
+            return (leaves[0][3], leaves[0][1], leaves[0][2])
+        node: Node = [None] * (2 * ARITY)
+        for position, part in split(leaves, depth):
+            node[position] = self._build(part, depth + 1, base, update)
+        self.fold(node)
+        return self._write(node, base, update)
 
-    def _close(self, slots: Slots, base: int, update: TreeUpdate) -> Any:
-        """The slot that stands for these sixteen: nothing, the only leaf, or a new node."""
-        filled = [slot for slot in slots if slot is not None]
-        if len(filled) <= 1 and (not filled or len(filled[0]) == 3):
-            return filled[0] if filled else None
-        return self._write(slots, fold(slots), base, update)
+    def fold(self, node: Node, changed: list[int] | None = None) -> None:
+        """Fills in what stands above the slots of a node, or puts it right where only some positions have changed."""
+        if changed is None or node[1] is None or len(changed) > _FEW:
+            joins = _JOINS
+        elif len(changed) == 1:
+            joins = _JOINS_ABOVE[changed[0]]
+        else:
+            joins = sorted({join for position in changed for join in _JOINS_ABOVE[position]}, reverse=True)
+        for index, left, right in joins:
+            one, other = node[left], node[right]
+            if one is not None and other is not None:
+                node[index] = (sha256(b"\1" + one[0] + other[0]).digest(),)  # `join` without its call: most are these
+            elif one is not other:
+                node[index] = join(one, other)
+            else:
+                node[index] = None
 
     @staticmethod
-    def _write(slots: Slots, levels: Fold, base: int, update: TreeUpdate) -> Any:
-        """A new node of these sixteen slots."""
+    def _write(node: Node, base: int, update: TreeUpdate) -> Any:
+        """The slot of a new folded node."""
         number = base + len(update.rows)
-        update.rows.append((number, codec.encode_trusted(slots)))
-        update.nodes[number] = slots
-        update.folds[number] = levels
-        return (levels[1], number)
+        update.rows.append((number, codec.encode_trusted(node[ARITY:])))  # type: ignore[arg-type]
+        update.nodes[number] = node
+        return (node[1][0], number)
 
     def items(self, root: Slot) -> Iterator[tuple[bytes, bytes]]:
         """Every (key, value) under `root`, in ascending order of hashed keys."""
@@ -274,16 +258,16 @@ class StateTree:
             if len(slot) == 3:
                 yield slot[1], slot[2]
             else:
-                stack.extend(reversed(self.node(slot[1])))
+                stack.extend(reversed(self.node(slot[1])[ARITY:]))
 
     def walk(self, root: Slot, path: bytes) -> tuple[Steps, Leaf | None]:
         """The nodes on a hashed key's path from the root, and the leaf where it ends, which may be another key's."""
         steps: Steps = []
         slot: Any = root
         while slot is not None and len(slot) == 2:
-            slots = self.node(slot[1])
+            node = self.node(slot[1])
             byte = path[len(steps) >> 1]
-            branch = byte & 15 if len(steps) & 1 else byte >> 4
-            steps.append((slots, branch))
-            slot = slots[branch]
+            position = ARITY + (byte & 15 if len(steps) & 1 else byte >> 4)
+            steps.append((node, position))
+            slot = node[position]
         return steps, slot

@@ -73,7 +73,7 @@ def check(session: Session) -> None:
     session.result(
         "config-check",
         {"path": str(file), "exists": file.exists(), "given": given, "unknown_environment": strange},
-        f"Good: {read}, {given} settings differ in origin from the defaults.",
+        f"Good: {read}; {given} setting{'s are' if given != 1 else ' is'} not the default.",
         next="troth config show --origin",
     )
 

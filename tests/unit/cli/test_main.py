@@ -27,7 +27,7 @@ ENDS = Root(
 
 
 def end(*arguments: str, **environment: str) -> Result:
-    return typed(*arguments, root=ENDS, **environment)
+    return typed(*arguments, root=ENDS, environment=environment)
 
 
 @pytest.mark.parametrize("name", CLASSES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,18 @@ from cli.main import troth
 PASSPHRASE = "correct horse"
 
 
-def typed(*arguments: str, home: Path | None = None, root: click.Command = troth, **environment: str) -> Result:
+def typed(
+    *arguments: str,
+    home: Path | None = None,
+    root: click.Command = troth,
+    environment: Mapping[str, str] | None = None,
+) -> Result:
     """The result of `troth ARGUMENTS` with no TROTH_ variables but TROTH_HOME and those given."""
     clean: dict[str, str | None] = {name: None for name in os.environ if name.startswith("TROTH_")}
     clean["NO_COLOR"] = None
     if home is not None:
         clean["TROTH_HOME"] = str(home)
-    return CliRunner().invoke(root, arguments, env={**clean, **environment}, prog_name="troth")
+    return CliRunner().invoke(root, arguments, env={**clean, **(environment or {})}, prog_name="troth")
 
 
 def answer(result: Result) -> dict[str, Any]:

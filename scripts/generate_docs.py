@@ -129,9 +129,8 @@ def _contract(contract: dict[str, Any], invariants: dict[str, str]) -> Iterator[
     if records:
         yield "### Records\n"
         for title in records:  # a record may name others, which are then added behind it
-            fields = [f"`{name}` {_takes(kind, records)}" for name, kind in records[title]["properties"].items()]
-            yield f"- **{title}**: {'; '.join(fields)}"
-        yield ""
+            fields = [(f"`{name}`", _takes(kind, records)) for name, kind in records[title]["properties"].items()]
+            yield from [f"**{title}**\n", *table(("field", "holds"), fields), ""]
     if invariants:
         yield "### Invariants\n"
         yield from [f"- `{label}`: {' '.join(text.split())}" for label, text in invariants.items()]
@@ -168,7 +167,7 @@ def _takes(schema: dict[str, Any], records: dict[str, Any]) -> str:
     said = schema.get("description", "")
     if "anyOf" in schema:
         inner = next(each for each in schema["anyOf"] if each != {"type": "null"})
-        return f"{_takes(inner, records)}, or null"
+        return f"{_takes(inner, records).removesuffix(', or null')}, or null"
     if "enum" in schema:
         words = ", ".join(f"`{_shown(word)}`" for word in schema["enum"])
         return f"one of {words}" + (f" ({said})" if said else "")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cli.batch_file import Batch
 from cli.batch_journal import Journal
-from cli.client import NOT_FINAL, NodeClient
+from cli.client import NOT_FINAL, NodeClient, restated
 from cli.transactions import (
     SIGNATURE_BYTES_MAX,
     Outcome,
@@ -282,8 +282,7 @@ class Runner:
             except Unavailable as error:
                 if time.monotonic() + pause > deadline:
                     fix = "when the node is there again, run the same command: it goes on where it stopped"
-                    error.fix = fix
-                    raise
+                    raise restated(error, fix=fix) from None
             time.sleep(pause)
             pause = min(2 * pause, 5.0)
 
@@ -291,7 +290,7 @@ class Runner:
         error = refusal(described)
         if not isinstance(error, Unavailable):
             first, last = self._row_numbers(number)
-            error.cause = f"rows {first} to {last}: {error.cause}; {self._progress()}"
+            restated(error, f"rows {first} to {last}: {error.cause}; {self._progress()}")
         return error
 
     def _blame(self, number: int, receipt: dict[str, Any]) -> TrothError:
@@ -300,7 +299,7 @@ class Runner:
         failed = receipt.get("failed_call")
         if failed is not None:
             row = self.plan.batch.rows[self._rows(number)[failed]]
-            error.cause = f"row {row}: {error.cause}; {self._progress()}"
+            restated(error, f"row {row}: {error.cause}; {self._progress()}")
         return error
 
     def _row_numbers(self, number: int) -> tuple[int, int]:

@@ -250,5 +250,12 @@ def described_error(cls: type[TrothError], described: dict[str, Any]) -> TrothEr
     error = cls(NODE_ERROR, cause, fix=str(described.get("fix") or "see the node's log"))
     error.code = str(described["code"])
     error.title = str(described.get("title") or error.title)
+    return restated(error)
+
+
+def restated(error: TrothError, cause: str | None = None, fix: str | None = None) -> TrothError:
+    """The same error, its cause or fix said in the words of the command that met it."""
+    error.cause = error.cause if cause is None else cause
+    error.fix = error.fix if fix is None else fix
     error.args = (f"{error.code} {error.cause}; {error.fix}",)
     return error

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from cli.client import NOT_FINAL, NodeClient, described_error
+from cli.client import NOT_FINAL, NodeClient, described_error, restated
 from cli.session import Session
 from cli.values import now_ms, show
 from ledger import codec
@@ -206,7 +206,7 @@ def check_outcome(outcome: Outcome) -> dict[str, Any]:
     if not outcome.receipt["ok"]:
         error = refusal(outcome.receipt)
         if outcome.receipt.get("failed_call"):
-            error.cause = f"call {outcome.receipt['failed_call'] + 1}: {error.cause}"
+            restated(error, f"call {outcome.receipt['failed_call'] + 1}: {error.cause}")
         raise error
     return outcome.receipt
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from cli.client import restated
 from cli.groups import TrothGroup
 from cli.options import dry_run_option, passphrase_file_option
 from cli.session import Session, pass_session
@@ -99,12 +100,12 @@ def why(session: Session, id: bytes, node: str | None) -> None:
             found = client.transaction(id)
         except NotFound as error:
             window = chain_facts(chain).validity_window_ms // 60_000
-            error.cause = (
+            cause = (
                 f"the node does not know {identifier}: it never arrived, was refused, or expired while it waited"
                 f" (a transaction waits {window} minutes at most)"
             )
-            error.fix = "send it again: troth tx send FILE; with the same file that does no harm"
-            raise
+            fix = "send it again: troth tx send FILE; with the same file that does no harm"
+            raise restated(error, cause, fix) from None
     told = _reason(found, chain)
     data = {"id": identifier, "status": found["status"], **told}
     receipt = found.get("receipt")

@@ -190,7 +190,7 @@ class StateTree:
         if not changed:
             return slot
         update.stale.append(slot[1])
-        if shrunk:
+        if shrunk:  # otherwise at least two leaves are left, as there were before
             filled = [slot for slot in node[ARITY:] if slot is not None]
             if not filled:
                 return None

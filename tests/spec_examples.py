@@ -493,11 +493,17 @@ def _transport_and_rows() -> dict[str, list[Line]]:
     submission_note = ("transactions", [("signed", [plain(transfer)]), ("signed", [plain(failing)])])
     frame_note = ("a frame's content", [("block 1, as above", [plain(block)]), CERTIFICATE_NOTE])
     slots, slots_row = _smallest_node()
+    cell = account_cell("alice"), store.tree.get(store.meta(2).root, account_cell("alice"))
+    cell_bytes = len(codec.encode(cell))
     return {
         "submission": list(annotate((transfer, failing), submission_note)),
         "export-frame": [
             plain(frame_bytes.to_bytes(4, "big"), f"length: {frame_bytes}"),
             *annotate((block, certificate), frame_note),
+        ],
+        "cell-frame": [
+            plain(cell_bytes.to_bytes(4, "big"), f"length: {cell_bytes}"),
+            *annotate(cell, ("a cell", ["cell key", "cell value"])),
         ],
         "row-head": _row(b"h", "height of the head"),
         "row-certificate": _row(b"c" + HEIGHT_2, CERTIFICATE_NOTE),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -144,3 +146,77 @@ def test_every_document_can_be_reached_from_the_readme() -> None:
             elif linked.suffix == ".md":
                 waiting.append(linked)
     assert {path.relative_to(ROOT).as_posix() for path in DOCS.rglob("*.md") if path not in reached} == set()
+
+
+# API
+
+
+def test_the_tour_names_every_route_and_no_other() -> None:
+    from node.api.openapi import document
+    from node.contracts import registry
+
+    tour = text("docs/api.md")
+    routes = set(document(registry())["paths"])
+    named = {route.removeprefix("$NODE") for route in re.findall(r"(?:/v1|/health|/metrics|/openapi)[\w/{}.]*", tour)}
+    assert {route for route in routes if route not in named} == set()
+    patterns = [re.compile(re.sub(r"\{\w+\}", r"[\\w{}]+", route)) for route in routes]
+    assert {route for route in named if not any(pattern.fullmatch(route.rstrip("/.")) for pattern in patterns)} == set()
+
+
+def test_the_tour_names_every_metric_and_no_other() -> None:
+    from node.metrics import Metrics
+
+    shown = Metrics().render().decode()
+    metrics = set(re.findall(r"^# TYPE (troth_\w+) ", shown, re.MULTILINE))
+    metrics = {name for name in metrics if not name.endswith("_created")}
+    named = set(re.findall(r"`(troth_\w+)", text("docs/api.md")))
+    assert named == metrics
+
+
+def test_limits_in_the_tour_are_the_defaults() -> None:
+    defaults = {setting.key: setting.default for setting in SETTINGS}
+    rows = re.findall(r"^\| [^|]+ \| ([^|]+) \| ([^|]+) \|$", section("docs/api.md", "## Limits"), re.MULTILINE)
+    checked = set()
+    for amounts, settings in rows:
+        keys = re.findall(r"`([\w.]+)`", settings)
+        numbers = [int(number.replace(",", "")) for number in re.findall(r"[\d,]*\d", amounts)]
+        if keys:
+            assert numbers == [defaults[key] for key in keys]
+            checked.update(keys)
+    bounded = {key for key in defaults if key.startswith(("api.", "mempool."))}
+    assert bounded - checked == {"api.host", "api.port", "api.url", "api.timeout_ms"}
+
+
+def test_fixed_limits_in_the_tour_are_those_of_the_server() -> None:
+    from ledger.transaction import MAX_ACTORS, MAX_CALLS, MAX_TRANSACTION_BYTES
+    from node.api.chain import EXPORT_BYTES
+    from node.api.server import ApiLimits
+    from node.api.stream import SILENCE_SECONDS
+    from node.service import STALE_HEARTBEATS
+
+    limits, tour = ApiLimits(), text("docs/api.md")
+    for claim in (
+        f"| event streams | {limits.streams} | fixed |",
+        f"| waiting for transactions to end | {limits.wait_seconds_max * 1000:,.0f} ms | fixed |",
+        f"| one transaction | {MAX_TRANSACTION_BYTES:,} bytes, {MAX_CALLS:,} calls, {MAX_ACTORS} actors |",
+        f"about {EXPORT_BYTES >> 20} MiB | fixed |",
+        f"line every {SILENCE_SECONDS} seconds of silence",
+        "younger than four heartbeats" if STALE_HEARTBEATS == 4 else "",
+    ):
+        assert claim and claim in tour
+
+
+def test_the_tour_signs_a_transaction() -> None:
+    from ledger.keys import verify_many
+    from ledger.transaction import decode
+    from node.contracts import registry
+
+    (program,) = re.findall(r"^```python\n(.*?)^```$", text("docs/api.md"), re.MULTILINE | re.DOTALL)
+    command = [sys.executable, "-c", program, "dev-example", "order-17"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    signed = decode(bytes.fromhex(done.stdout.strip()))
+    assert verify_many(signed.signature_checks()) == [True]
+    assert signed.transaction.chain_id == "dev-example"
+    assert signed.transaction.calls[0].arguments[-1] == "order-17"
+    method, reference = registry().validate_call(signed.transaction.calls[0])
+    assert (method.name, reference) == ("transfer", "order-17")

@@ -103,7 +103,7 @@ def cell_key(cell: Cell) -> bytes:
     The prefix already encodes the array's head, contract and map; a tuple key adds its parts, any other key itself.
     """
     prefix, key = cell
-    encoded = codec.encode(key)
+    encoded = codec.encode_trusted(key)  # its parts are checked arguments, or cells that were
     return prefix + encoded[1:] if type(key) is tuple else prefix + encoded
 
 

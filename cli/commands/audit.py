@@ -117,7 +117,7 @@ def run_audit(
     from node.verifier import Workers
 
     started = Workers(workers or len(os.sched_getaffinity(0)))
-    gc.set_threshold(50_000, 20, 100)
+    gc.set_threshold(100_000, 50, 100)
     try:
         with (
             tempfile.TemporaryDirectory(prefix="troth-audit-", dir=work) as folder,

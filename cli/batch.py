@@ -172,7 +172,8 @@ class Runner:
         """Simulates a transaction, so that what is wrong with all of them is said before any is sent."""
         receipt = self._patiently(lambda: self.client.simulate(self._signed(number).raw))
         if not receipt["ok"] and receipt["code"] != _USED:
-            raise self._blame(number, receipt)
+            failure = self._blame(number, receipt)
+            raise restated(failure, f"{failure.cause}; {self._progress()}")
 
     def _finish(self, numbers: list[int]) -> None:
         """Brings a group of transactions to their end, however often it takes."""
@@ -197,7 +198,7 @@ class Runner:
                     failure = failure or error
             self._note(ended)
             if failure is not None:
-                raise failure
+                raise restated(failure, f"{failure.cause}; {self._progress()}")
             if ended:
                 deadline, pause = time.monotonic() + self.patience_seconds, 0.2
             elif waiting and time.monotonic() > deadline:
@@ -290,7 +291,7 @@ class Runner:
         error = refusal(described)
         if not isinstance(error, Unavailable):
             first, last = self._row_numbers(number)
-            restated(error, f"rows {first} to {last}: {error.cause}; {self._progress()}")
+            restated(error, f"rows {first} to {last}: {error.cause}")
         return error
 
     def _blame(self, number: int, receipt: dict[str, Any]) -> TrothError:
@@ -299,7 +300,7 @@ class Runner:
         failed = receipt.get("failed_call")
         if failed is not None:
             row = self.plan.batch.rows[self._rows(number)[failed]]
-            restated(error, f"row {row}: {error.cause}; {self._progress()}")
+            restated(error, f"row {row}: {error.cause}")
         return error
 
     def _row_numbers(self, number: int) -> tuple[int, int]:

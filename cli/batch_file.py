@@ -204,7 +204,7 @@ def _rows(
             try:
                 values[column.parameter] = column.convert(text)
             except ValueError as error:
-                blame(f"row {row}, column {column.name}: {error}{_shown(text)}")
+                blame(f"row {row}, column {column.name}: {_with_cell(str(error), text)}")
         if wrong > before:
             continue
         for key in keys:
@@ -222,8 +222,9 @@ def _rows(
     return Batch(digest, operation, tuple(calls), tuple(rows), has_references)
 
 
-def _shown(text: str) -> str:
-    return f" (it is {text!r:.80})" if text else ""
+def _with_cell(reason: str, text: str) -> str:
+    shown = f"{text!r:.80}"
+    return reason if not text or shown in reason else f"{reason} (it is {shown})"
 
 
 def _refusal(name: str, faults: Sequence[str], count: int) -> Invalid:

@@ -173,7 +173,8 @@ class KindType(click.ParamType[Any]):
         try:
             return value_from_text(self.kind, value, None if session is None else label_finder(session))
         except ValueError as error:
-            self.fail(f"{value!r} {error}", param, ctx)
+            reason = str(error)
+            self.fail(reason if repr(value) in reason else f"{value!r} {reason}", param, ctx)
 
 
 def label_finder(session: Session) -> Callable[[str], str]:

@@ -15,6 +15,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._submitted: dict[str, int] = {}
         self.height = Gauge("troth_height", "Height of the last block", registry=self.registry)
         self.block_time = Gauge("troth_block_time_seconds", "Block time of the last block", registry=self.registry)
         self.transactions = Counter(
@@ -52,6 +53,12 @@ class Metrics:
         self.block_transactions.observe(len(committed.receipts))
         for step, seconds in committed.steps._asdict().items():
             self.step_seconds.labels(step).inc(seconds)
+
+    def submissions(self, accepted: int, refused: int) -> None:
+        """Brings the count of submitted transactions to these totals."""
+        for verdict, total in (("accepted", accepted), ("refused", refused)):
+            self.submitted.labels(verdict).inc(total - self._submitted.get(verdict, 0))
+            self._submitted[verdict] = total
 
     def render(self) -> bytes:
         """The metrics as text."""

@@ -76,7 +76,7 @@ class Producer:
         self._now_ms = now_ms
         self._write = write
         self._wake = asyncio.Event()
-        self._stopping = False
+        self._stop = asyncio.Event()
 
     def wake(self) -> None:
         """Tells the producer that transactions wait."""
@@ -84,23 +84,27 @@ class Producer:
 
     def stop(self) -> None:
         """Ends `run` after the block that is being made."""
-        self._stopping = True
+        self._stop.set()
         self._wake.set()
 
     async def run(self) -> None:
         """Makes blocks. Raises Fault where the store fails: the node must then stop."""
         parameters = self.chain.genesis.parameters
         interval, heartbeat = parameters.block_interval_ms / 1000, parameters.heartbeat_ms / 1000
-        last = time.monotonic() - interval
-        while not self._stopping:
+        head = self.chain.head
+        # A chain that stood still, its node being off, shows at once that it lives again.
+        silence = (self._now_ms() - head.time_ms) / 1000 if head.height else 0
+        last = time.monotonic() - max(silence, interval)
+        while not self._stop.is_set():
             self._wake.clear()
             if not len(self.mempool):
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), max(last + heartbeat - time.monotonic(), 0.001))
             pause = last + interval - time.monotonic()
             if pause > 0:
-                await asyncio.sleep(pause)
-            if self._stopping or (not len(self.mempool) and time.monotonic() < last + heartbeat):
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), pause)
+            if self._stop.is_set() or (not len(self.mempool) and time.monotonic() < last + heartbeat):
                 continue
             last = time.monotonic()
             await self.make_block()

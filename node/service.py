@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 STOPPING = define("E-NODE-003", "the node is stopping", "send it again when the node is back")
 PORT_TAKEN = define("E-NODE-004", "the port is taken", "stop what listens there, or choose another port or --instance")
 CLOCK_BEHIND = define("E-NODE-005", "the clock is behind the chain", "set the machine's clock (NTP), then start again")
+PRODUCER_FAILED = define("E-NODE-006", "making a block failed", "report it with the node's log: this is a defect")
 
 CLOCK_SLACK_MS = 60_000
 """How far the clock may be behind the last block before the node refuses to start."""
@@ -110,6 +111,7 @@ class Node:
         self.producer.stop()
         if self._producing is not None:
             await asyncio.wait([self._producing])
+        self.submissions.stop(Unavailable(STOPPING, "the node stops before a block could take the transaction"))
         await self.api.stop()
         self.verifier.close()
         self._store.close()
@@ -159,6 +161,7 @@ class Node:
         metrics.mempool_transactions.set(len(self.mempool))
         metrics.mempool_bytes.set(self.mempool.bytes)
         metrics.streams.set(self.streams)
+        metrics.submissions(self.submissions.accepted, self.submissions.refused)
 
     def _check_clock(self) -> None:
         behind = self.chain.head.time_ms - self.now_ms()
@@ -185,6 +188,7 @@ class Node:
             self.failed(error if isinstance(error, Fault) else Fault(error.code, error.cause, fix=error.fix))
         else:
             self.log.error("the producer failed", exc_info=error)
+            self.failed(Fault(PRODUCER_FAILED, f"{type(error).__name__} while a block was made"))
         self.stopping.set()
 
 
@@ -245,7 +249,7 @@ async def _serve(
         loop.add_signal_handler(number, _stop, node, number)
     # A state of many small tuples makes full collections dear; none of it is cyclic.
     gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    gc.set_threshold(100_000, 50, 100)
     try:
         await node.start()
         if started is not None:

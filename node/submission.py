@@ -76,6 +76,7 @@ class Submissions:
         self.refused = 0
         self.accepted = 0
         self._pending: dict[bytes, _Pending] = {}
+        self._stopped: TrothError | None = None
 
     async def submit(self, raws: Sequence[bytes], wait_seconds: float | None = None) -> list[Outcome]:
         """What became of each of `raws`, in order; with `wait_seconds`, after waiting so long for their end."""
@@ -92,15 +93,12 @@ class Submissions:
             try:
                 self._check(signed, time_ms)
             except TrothError as error:
-                if error.code == ALREADY_WAITING and wait_seconds is not None:
-                    outcomes[position] = Outcome(signed.id)
-                else:
-                    outcomes[position] = Outcome(signed.id, error=error)
+                outcomes[position] = _refusal(signed, error, wait_seconds is not None)
                 continue
             admitted.append((position, signed))
         self.decode_seconds += time.perf_counter() - began
         if admitted:
-            await self._verify(admitted, outcomes)
+            await self._verify(admitted, outcomes, wait_seconds is not None)
         waiting: dict[bytes, _Pending] = {}
         if wait_seconds is not None:
             for outcome in outcomes:
@@ -108,7 +106,9 @@ class Submissions:
                     waiting[outcome.id] = self._pending.setdefault(outcome.id, _Pending())
         if self.producer is not None:
             self.producer.wake()
-        if waiting and wait_seconds is not None:
+        if self._stopped is not None:
+            self.stop(self._stopped)
+        elif waiting and wait_seconds is not None:
             await self._wait(waiting, wait_seconds)
         result: list[Outcome] = []
         for outcome in outcomes:
@@ -140,7 +140,9 @@ class Submissions:
             raise Refused(QUOTA, f"gas limit {transaction.gas_limit}; {payer} may use {highest} in a block", fix=_SPLIT)
         self.mempool.check(signed)
 
-    async def _verify(self, admitted: list[tuple[int, SignedTransaction]], outcomes: list[Outcome | None]) -> None:
+    async def _verify(
+        self, admitted: list[tuple[int, SignedTransaction]], outcomes: list[Outcome | None], waits: bool
+    ) -> None:
         checks = [check for _, signed in admitted for check in signed.signature_checks()]
         verdicts = await self.verifier.check(checks)
         everything = b"\0" not in verdicts
@@ -153,7 +155,7 @@ class Submissions:
                     raise Invalid(BAD_SIGNATURE, "a signature does not verify")
                 self.mempool.add(signed)
             except TrothError as error:
-                outcomes[position] = Outcome(signed.id, error=error)
+                outcomes[position] = _refusal(signed, error, waits)
             else:
                 self.accepted += 1
                 outcomes[position] = Outcome(signed.id)
@@ -195,6 +197,19 @@ class Submissions:
             entry.outcome = Outcome(identifier, error=error)
             for waiter in entry.waiters:
                 waiter.one_done()
+
+    def stop(self, reason: TrothError) -> None:
+        """Tells everyone who waits, now or later, why they wait in vain."""
+        self._stopped = reason
+        for identifier in list(self._pending):
+            self.dropped(identifier, reason)
+
+
+def _refusal(signed: SignedTransaction, error: TrothError, waits: bool) -> Outcome:
+    """What a refusal means to who sent it: one who waits for the end waits for a transaction that was sent before."""
+    if waits and error.code == ALREADY_WAITING:
+        return Outcome(signed.id)
+    return Outcome(signed.id, error=error)
 
 
 _SPLIT = "split it into smaller transactions, or lower the gas limit"

@@ -75,10 +75,17 @@ class Workers:
             if len(pending) >= 2 * len(self.connections):
                 yield self._receive(pending.popleft())
             connection = self.connections[turn % len(self.connections)]
-            connection.send_bytes(codec.encode_trusted(tuple(batch)))
+            self._send(connection, batch)
             pending.append(connection)
         while pending:
             yield self._receive(pending.popleft())
+
+    @staticmethod
+    def _send(connection: Connection, batch: list[Check]) -> None:
+        try:
+            connection.send_bytes(codec.encode_trusted(tuple(batch)))
+        except OSError as error:
+            raise Fault(WORKER_DIED, f"a verification worker closed its pipe: {error!r}") from error
 
     @staticmethod
     def _receive(connection: Connection) -> list[bool]:

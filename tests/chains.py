@@ -5,6 +5,7 @@ Everything follows from names and numbers, so a test that runs twice makes the s
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import Any
@@ -154,3 +155,8 @@ def balance(chain: Chain, name: str, height: int | None = None) -> int:
     block, read = chain.read_head() if height is None else chain.read_at(height)
     held: int = run_view(chain.registry, block, read, "points", "balance_of", (PROGRAMME, account(name)))
     return held
+
+
+def soon_ms() -> int:
+    """A `valid_until` for a node that goes by the real clock."""
+    return time.time_ns() // 1_000_000 + HOUR_MS

@@ -29,6 +29,9 @@ INTERNAL = define(
 )
 BUSY = define("E-API-006", "too many event streams", "close other streams, or ask again later")
 
+LINGER_SECONDS = 1.0
+"""How long the rest of a refused body is read before the connection ends, so that the answer is seen."""
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 NODE: web.AppKey[Any] = web.AppKey("node")
 
@@ -155,7 +158,7 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except TrothError as error:
         if isinstance(error, Fault):
             node.failed(error)
-        response = problem(error)
+        response = problem(error, 413 if error.code == TOO_LARGE else None)
     except web.HTTPException as error:
         if error.status < 400:
             raise
@@ -200,6 +203,7 @@ class ApiServer:
             access_log=None,
             keepalive_timeout=limits.keepalive_seconds,
             handler_cancellation=True,
+            lingering_time=LINGER_SECONDS,
             shutdown_timeout=2,
         )
         self._host, self.port, self._limits = host, port, limits

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from ledger.merkle import prove, root
-from loyalty_contracts.certificate import batch_leaf
+from loyalty_contracts.certificate_records import batch_leaf
 from loyalty_contracts.gs1 import NEXT_STEPS, STEPS, Gtin, check_digit
 from tests.harness import FRIEND, GROCER, HOLDER, ROASTER, THIRD, Chain
 from vm.kinds import kind_of

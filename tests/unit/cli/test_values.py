@@ -11,8 +11,8 @@ import pytest
 from cli.values import address_from_text, describe, is_time, parse_time, show, show_fields, show_time, value_from_text
 from ledger.address import address_of, to_text
 from ledger.errors import Invalid
-from loyalty_contracts.certificate import Commitment, OptionalTime
-from loyalty_contracts.certificate import Path as MerklePath
+from loyalty_contracts.certificate_records import Commitment, OptionalTime
+from loyalty_contracts.certificate_records import Path as MerklePath
 from loyalty_contracts.consent import Purpose
 from node.keystore import dev_key
 from vm.kinds import Address, Amount, Flag, Hash, OptionalAddress, ShortText, TimeMs, kind_of

@@ -119,7 +119,7 @@ def test_what_encodes_like_its_base() -> None:
         msgpack.ExtType(1, b"a"),
         msgpack.Timestamp(1),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_is_no_value_has_no_encoding(value: Any) -> None:
     assert _refused(encode, value) == "E-CODEC-004"

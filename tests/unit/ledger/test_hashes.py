@@ -5,7 +5,7 @@ from itertools import combinations
 
 from ledger import hashes
 from ledger.hashes import tagged
-from loyalty_contracts import certificate, consent
+from loyalty_contracts import certificate_records, consent
 
 _KINDS = {
     "address": hashes.address_hash,
@@ -15,7 +15,7 @@ _KINDS = {
     "evidence": hashes.evidence_hash,
     "commit": hashes.commit_hash,
     "validators": hashes.validators_hash,
-    "history": certificate.history_hash,
+    "history": certificate_records.history_hash,
 }
 
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from ledger.merkle import inclusion_proof, root
-from loyalty_contracts.certificate import NO_HISTORY, PATH_STEP_GAS, Verdict, batch_leaf, history_link
+from loyalty_contracts.certificate import PATH_STEP_GAS
+from loyalty_contracts.certificate_records import NO_HISTORY, Verdict, batch_leaf, history_link
 from loyalty_contracts.gs1 import NEXT_STEPS, STEPS
 from tests.harness import (
     FRIEND,

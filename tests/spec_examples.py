@@ -25,7 +25,7 @@ from ledger.receipt import Receipt
 from ledger.state_proof import prove
 from ledger.state_tree import leaf_hash, root_hash
 from ledger.transaction import Call, SignedTransaction, Transaction
-from loyalty_contracts.certificate import NO_HISTORY, batch_leaf, history_link
+from loyalty_contracts.certificate_records import NO_HISTORY, batch_leaf, history_link
 from loyalty_contracts.consent import NO_ACCESS, access_link
 from node.chain import Chain
 from node.contracts import registry

@@ -217,8 +217,13 @@ class LedgerStore:
         self.tree.adopt(update)
 
     def cells(self, height: int) -> Iterator[tuple[bytes, bytes]]:
-        """Every (cell key, encoded value) of the state after a height."""
-        return self.tree.items(self.root_at(height))
+        """Every (cell key, encoded value) of the state after a height. Raises NotFound, later too: see `state_at`."""
+        self.root_at(height)
+        return self._cells(height)
+
+    def _cells(self, height: int) -> Iterator[tuple[bytes, bytes]]:
+        with self.state_at(height) as root:
+            yield from self.tree.items(root)
 
     def _row(self, key: bytes) -> Any:
         data = self.store.get(key)

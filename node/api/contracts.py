@@ -109,10 +109,15 @@ async def cells(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
     response.enable_chunked_encoding()
     await response.prepare(request)
-    while page := list(islice(rows, CELLS_A_WRITE)):
-        frames = [codec.encode(cell) for cell in page]
-        await response.write(b"".join([len(frame).to_bytes(4, "big") + frame for frame in frames]))
-        await asyncio.sleep(0)
+    try:
+        while page := list(islice(rows, CELLS_A_WRITE)):
+            frames = [codec.encode(cell) for cell in page]
+            await response.write(b"".join([len(frame).to_bytes(4, "big") + frame for frame in frames]))
+            await asyncio.sleep(0)
+    except NotFound:  # pruned by now: broken off, so that nobody takes these cells for all
+        if request.transport is not None:
+            request.transport.abort()
+        return response
     await response.write_eof()
     return response
 

@@ -194,7 +194,7 @@ def test_fixed_limits_in_the_tour_are_those_of_the_server() -> None:
     from node.api.stream import SILENCE_SECONDS
     from node.service import STALE_HEARTBEATS
 
-    limits, tour = ApiLimits(), text("docs/api.md")
+    limits, tour = ApiLimits(), " ".join(text("docs/api.md").split())
     for claim in (
         f"| event streams | {limits.streams} | fixed |",
         f"| waiting for transactions to end | {limits.wait_seconds_max * 1000:,.0f} ms | fixed |",

@@ -29,7 +29,7 @@ setup: ## make .venv with what a node needs; nothing to do if it is up to date
 setup-dev: ## the same, with the tools of tests and checks
 	@scripts/setup dev
 
-demo: setup ## a grocer's loyalty programme on a node, on real purchases, then its audit
+demo: setup ## a grocer's loyalty programme on a node, on the purchases of the Complete Journey data, then its audit
 	@$(BIN)/troth demo complete-journey $(ARGS)
 
 test: setup-dev ## all tests but those marked long

@@ -111,7 +111,8 @@ class Node:
         self.producer.stop()
         if self._producing is not None:
             await asyncio.wait([self._producing])
-        self.submissions.stop(Unavailable(STOPPING, "the node stops before a block could take the transaction"))
+        reason = Unavailable(STOPPING, "the node stops before a block could take the transaction")
+        self.submissions.stop(reason, outcome_unknown=self.fault is not None)
         await self.api.stop()
         self.verifier.close()
         self._store.close()

@@ -184,25 +184,29 @@ class Submissions:
             return
         height = block.head.height
         for receipt in block.receipts:
-            entry = pending.pop(receipt.transaction_id, None)
-            if entry is not None:
-                entry.outcome = Outcome(receipt.transaction_id, height, receipt)
-                for waiter in entry.waiters:
-                    waiter.one_done()
+            if receipt.transaction_id in pending:
+                self._end(Outcome(receipt.transaction_id, height, receipt))
 
     def dropped(self, identifier: bytes, error: TrothError) -> None:
         """Tells those who wait for a transaction that it was given up."""
-        entry = self._pending.pop(identifier, None)
+        self._end(Outcome(identifier, error=error))
+
+    def _end(self, outcome: Outcome) -> None:
+        entry = self._pending.pop(outcome.id, None)
         if entry is not None:
-            entry.outcome = Outcome(identifier, error=error)
+            entry.outcome = outcome
             for waiter in entry.waiters:
                 waiter.one_done()
 
-    def stop(self, reason: TrothError) -> None:
-        """Tells everyone who waits, now or later, why they wait in vain."""
+    def stop(self, reason: TrothError, *, outcome_unknown: bool = False) -> None:
+        """Tells everyone who waits, now or later, why they wait in vain.
+
+        Where the outcome is unknown (a block's write failed, and may yet be found done), nobody is told that a
+        transaction was refused: it is reported as waiting, to be asked for by its id once the node is back.
+        """
         self._stopped = reason
         for identifier in list(self._pending):
-            self.dropped(identifier, reason)
+            self._end(Outcome(identifier, error=None if outcome_unknown else reason))
 
 
 def _refusal(signed: SignedTransaction, error: TrothError, waits: bool) -> Outcome:

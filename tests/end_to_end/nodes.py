@@ -173,6 +173,15 @@ class NodeProcess:
         self._end_workers(process.pid)
         return process.returncode
 
+    def ended(self) -> int:
+        """Waits until the node has ended by itself, and returns its exit code."""
+        process = self._process
+        assert process is not None, "the node is not running"
+        process.wait(STOP_SECONDS)
+        self._process = None
+        self._end_workers(process.pid)
+        return process.returncode
+
     def kill(self) -> None:
         """kill -9: the node and its workers, at once."""
         process = self._process

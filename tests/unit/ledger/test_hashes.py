@@ -14,7 +14,6 @@ _KINDS = {
     "genesis": hashes.genesis_hash,
     "evidence": hashes.evidence_hash,
     "commit": hashes.commit_hash,
-    "validators": hashes.validators_hash,
     "history": certificate_records.history_hash,
 }
 

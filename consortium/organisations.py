@@ -44,9 +44,7 @@ class Organisations(NativeContract, name="organisations", version=1):
     member: Map[Address, MemberRecord] = Map()
 
     # errors
-    unknown = fault(
-        "E-ORG-001", "there is no organisation {}", "list the organisations in the genesis document"
-    )
+    unknown = fault("E-ORG-001", "there is no organisation {}", "list the organisations in the genesis document")
 
     # genesis
     def at_genesis(self, genesis: Genesis) -> None:

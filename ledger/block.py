@@ -151,12 +151,7 @@ def certificate_of(fields: Any) -> Certificate:
         raise Invalid(MALFORMED, "a block id has 32 bytes")
     checked: list[Seal] = []
     for entry in seals:
-        if (
-            type(entry) is not tuple
-            or len(entry) != 2
-            or type(entry[0]) is not bytes
-            or type(entry[1]) is not bytes
-        ):
+        if type(entry) is not tuple or len(entry) != 2 or type(entry[0]) is not bytes or type(entry[1]) is not bytes:
             raise Invalid(MALFORMED, "a seal is [validator address, signature]")
         if len(entry[0]) != 20 or len(entry[1]) != 64:
             raise Invalid(MALFORMED, "a seal holds 20 bytes of address and 64 of signature")

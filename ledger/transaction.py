@@ -35,9 +35,7 @@ MAX_MEMO_CHARACTERS = 256
 MAX_GAS = 2**48
 MAX_TIME_MS = 2**53 - 1
 
-MALFORMED = define(
-    "E-TX-001", "malformed transaction", "build it as docs/spec/bytes.md describes, or with `troth`"
-)
+MALFORMED = define("E-TX-001", "malformed transaction", "build it as docs/spec/bytes.md describes, or with `troth`")
 TOO_LARGE = define(
     "E-TX-002", "transaction too large", f"send at most {MAX_CALLS} calls and {MAX_TRANSACTION_BYTES} bytes"
 )
@@ -45,21 +43,13 @@ WRONG_CHAIN = define(
     "E-TX-003", "transaction for another chain", "sign it for the chain id this node serves: GET /v1/chain"
 )
 EXPIRED = define("E-TX-004", "transaction expired", "build and sign it again with a later valid_until")
-TOO_FAR = define(
-    "E-TX-005", "valid_until too far ahead", "choose a valid_until within the chain's validity window"
-)
-UNSIGNED = define(
-    "E-TX-007", "an actor has not signed", "have every actor sign the transaction: `troth tx sign`"
-)
-OVER_SIGNED = define(
-    "E-TX-008", "a signature too many", "remove signatures that belong to no actor of the transaction"
-)
+TOO_FAR = define("E-TX-005", "valid_until too far ahead", "choose a valid_until within the chain's validity window")
+UNSIGNED = define("E-TX-007", "an actor has not signed", "have every actor sign the transaction: `troth tx sign`")
+OVER_SIGNED = define("E-TX-008", "a signature too many", "remove signatures that belong to no actor of the transaction")
 BAD_SIGNATURE = define(
     "E-TX-009", "a signature does not verify", "sign the transaction's id again with the actor's key"
 )
-WRONG_KEY = define(
-    "E-TX-010", "the key is not the actor's", "sign with the key that the actor's address was made from"
-)
+WRONG_KEY = define("E-TX-010", "the key is not the actor's", "sign with the key that the actor's address was made from")
 
 _SIGNING_PREFIX = b"troth/sign/transaction\0"
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
@@ -129,9 +119,7 @@ def signing_message(identifier: bytes) -> bytes:
 
 def assemble(transaction: Transaction, body: bytes, signatures: tuple[Signature, ...]) -> SignedTransaction:
     """Joins a transaction, its encoding and signatures. Checks nothing: use `decode` for foreign bytes."""
-    return SignedTransaction(
-        transaction, signatures, transaction_hash(body), codec.encode((body, signatures))
-    )
+    return SignedTransaction(transaction, signatures, transaction_hash(body), codec.encode((body, signatures)))
 
 
 def decode(raw: bytes) -> SignedTransaction:
@@ -141,22 +129,13 @@ def decode(raw: bytes) -> SignedTransaction:
     E-TX-008 signatures missing or too many, E-TX-010 a key that is not its actor's.
     """
     if len(raw) > MAX_TRANSACTION_BYTES:
-        raise Invalid(
-            TOO_LARGE, f"the transaction has {len(raw)} bytes, at most {MAX_TRANSACTION_BYTES} are taken"
-        )
+        raise Invalid(TOO_LARGE, f"the transaction has {len(raw)} bytes, at most {MAX_TRANSACTION_BYTES} are taken")
     outer = codec.decode(raw)
-    if (
-        type(outer) is not tuple
-        or len(outer) != 2
-        or type(outer[0]) is not bytes
-        or type(outer[1]) is not tuple
-    ):
+    if type(outer) is not tuple or len(outer) != 2 or type(outer[0]) is not bytes or type(outer[1]) is not tuple:
         raise Invalid(MALFORMED, "a signed transaction is [body, signatures]")
     body, signatures = outer
     transaction = decode_body(body)
-    return SignedTransaction(
-        transaction, _check_signatures(transaction, signatures), transaction_hash(body), raw
-    )
+    return SignedTransaction(transaction, _check_signatures(transaction, signatures), transaction_hash(body), raw)
 
 
 def decode_body(body: bytes) -> Transaction:
@@ -166,9 +145,7 @@ def decode_body(body: bytes) -> Transaction:
         raise Invalid(MALFORMED, "a transaction body has 8 fields")
     version, chain_id, actors, nonce, valid_until, gas_limit, calls, memo = fields
     if version != TRANSACTION_VERSION or type(version) is not int:
-        raise Invalid(
-            MALFORMED, f"transaction version {version!r}; this software knows {TRANSACTION_VERSION}"
-        )
+        raise Invalid(MALFORMED, f"transaction version {version!r}; this software knows {TRANSACTION_VERSION}")
     if type(chain_id) is not str:
         raise Invalid(MALFORMED, "the chain id must be text")
     if type(actors) is not tuple or not 0 < len(actors) <= MAX_ACTORS:
@@ -231,9 +208,7 @@ def _check_signatures(transaction: Transaction, signatures: tuple[Any, ...]) -> 
         if type(actor) is not int or type(public_key) is not bytes or type(signature) is not bytes:
             raise Invalid(MALFORMED, "a signature is [integer, bytes, bytes]")
         if len(public_key) != PUBLIC_KEY_BYTES or len(signature) != SIGNATURE_BYTES:
-            raise Invalid(
-                MALFORMED, f"a public key has {PUBLIC_KEY_BYTES} bytes, a signature {SIGNATURE_BYTES}"
-            )
+            raise Invalid(MALFORMED, f"a public key has {PUBLIC_KEY_BYTES} bytes, a signature {SIGNATURE_BYTES}")
         if not 0 <= actor < len(actors):
             raise Invalid(OVER_SIGNED, f"a signature for actor {actor}, there are {len(actors)}")
         if checked and checked[-1][:2] >= (actor, public_key):
@@ -270,8 +245,6 @@ def check_validity(transaction: Transaction, block_time_ms: int, window_ms: int)
     """Raises Refused unless block_time < valid_until <= block_time + window (E-TX-004, E-TX-005)."""
     ahead = transaction.valid_until_ms - block_time_ms
     if ahead <= 0:
-        raise Refused(
-            EXPIRED, f"it was valid until {transaction.valid_until_ms} ms, block time is {block_time_ms} ms"
-        )
+        raise Refused(EXPIRED, f"it was valid until {transaction.valid_until_ms} ms, block time is {block_time_ms} ms")
     if ahead > window_ms:
         raise Refused(TOO_FAR, f"valid_until is {ahead} ms ahead, at most {window_ms} ms are allowed")

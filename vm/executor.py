@@ -37,9 +37,7 @@ from vm.contract import NativeContract, fault
 from vm.overlay import Overlay, Read
 from vm.registry import Registry
 
-DUPLICATE = define(
-    "E-TX-006", "transaction already included", "nothing to do: look it up with `troth tx show`"
-)
+DUPLICATE = define("E-TX-006", "transaction already included", "nothing to do: look it up with `troth tx show`")
 GAS_LIMIT = define(
     "E-TX-011",
     "gas limit out of range",
@@ -53,12 +51,8 @@ QUOTA = define(
 BLOCK_FULL = define(
     "E-TX-013", "the block is full", "wait for the next block; the node keeps the transaction until then"
 )
-REFERENCE_USED = fault(
-    "E-VM-006", "reference {} was used in block {}", "nothing to do: the operation was done before"
-)
-NO_ROLE = fault(
-    "E-VM-007", "the role {} is needed for {}", "ask an administrator of your organisation for the role"
-)
+REFERENCE_USED = fault("E-VM-006", "reference {} was used in block {}", "nothing to do: the operation was done before")
+NO_ROLE = fault("E-VM-007", "the role {} is needed for {}", "ask an administrator of your organisation for the role")
 HOST_EXHAUSTED = define("E-VM-008", "the host is exhausted", "give the node more memory and start it again")
 
 
@@ -146,9 +140,7 @@ class BlockExecution:
         overlay = self.overlay
         mark = overlay.mark()
         limit = transaction.gas_limit
-        ctx = Context(
-            self.block, self.authority, signed.id, transaction.actors, limit - gas.intrinsic(len(signed.raw))
-        )
+        ctx = Context(self.block, self.authority, signed.id, transaction.actors, limit - gas.intrinsic(len(signed.raw)))
         code = ""
         detail: tuple[Any, ...] = ()
         failed: int | None = None
@@ -173,9 +165,7 @@ class BlockExecution:
             overlay.undo(mark)
             receipt = Receipt(signed.id, code, detail, failed, limit - max(ctx.gas_left, 0), (), ())
         else:
-            receipt = Receipt(
-                signed.id, "", (), None, limit - ctx.gas_left, tuple(ctx.events), tuple(results)
-            )
+            receipt = Receipt(signed.id, "", (), None, limit - ctx.gas_left, tuple(ctx.events), tuple(results))
         self.receipts.append(receipt)
         return receipt
 

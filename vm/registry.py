@@ -35,9 +35,7 @@ class Registry:
         try:
             return self.contracts[name]
         except KeyError:
-            raise Invalid(
-                UNKNOWN_CONTRACT, f"there is no contract {name!r}{_near(name, self.contracts)}"
-            ) from None
+            raise Invalid(UNKNOWN_CONTRACT, f"there is no contract {name!r}{_near(name, self.contracts)}") from None
 
     def method(self, contract: str, name: str, *, is_view: bool = False) -> Method:
         """The method (or view) of that name. Raises Invalid (E-VM-004, E-VM-005)."""
@@ -79,9 +77,7 @@ class Registry:
         names = [parameter.name for parameter in found.parameters]
         for name in given:
             if name not in names and (name != "reference" or found.is_view):
-                raise Invalid(
-                    BAD_ARGUMENT, f"{contract}.{found.name} has no argument {name!r}{_near(name, names)}"
-                )
+                raise Invalid(BAD_ARGUMENT, f"{contract}.{found.name} has no argument {name!r}{_near(name, names)}")
         arguments = []
         for name, kind, default in found.parameters:
             if name in given:

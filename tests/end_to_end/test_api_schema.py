@@ -44,7 +44,8 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
     with NodeProcess.create(tmp_path_factory.mktemp("node"), settings={"node.workers": 1}) as started:
         submit(started, signed("roaster", create(), mint("alice", 10)).raw)
         submit(started, signed("alice", transfer("bob", 11)).raw, signed("alice", transfer("bob", 1)).raw)
-        submit(started, signed("roaster", call("certificate.define_product", "4006381333931", "Beans", bytes(32))).raw)
+        product = call("certificate.define_product", "04006381333931", "Beans", bytes(32))
+        assert submit(started, signed("roaster", product).raw)[0]["receipt"]["ok"]
         yield started
 
 

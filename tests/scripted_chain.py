@@ -16,7 +16,7 @@ from ledger import merkle
 from ledger.genesis import Parameters
 from ledger.state_tree import root_hash
 from ledger.transaction import Call, SignedTransaction
-from loyalty_contracts.certificate import batch_leaf
+from loyalty_contracts.certificate_records import batch_leaf
 from node.chain import Chain
 from node.contracts import registry
 from node.ledger_store import LedgerStore
@@ -213,8 +213,8 @@ def run(*, reopen: bool = False, keep_heights: int = 0) -> Outcome:
         for actors, calls in step:
             nonce += 1
             names = (actors,) if isinstance(actors, str) else actors
-            made = unsigned(names, calls, nonce=nonce, gas_limit=1_800, memo=f"number {nonce}")
-            block.append(made.sign([key(name) for name in names]))
+            transaction = unsigned(names, calls, nonce=nonce, gas_limit=1_800, memo=f"number {nonce}")
+            block.append(transaction.sign([key(name) for name in names]))
         candidate = propose(chain, block, time_ms=chain.head.time_ms + 1_000 + 7 * len(block))
         chain.append(candidate, seal(candidate))
         receipts.update(candidate.block.header.receipts_root)

@@ -447,6 +447,29 @@ def test_a_missing_key(home: NodeProcess) -> None:
     assert code == 5 and error["code"].startswith("E-KEYSTORE-") and "mine" in error["cause"]
 
 
+def test_a_damaged_database(home: NodeProcess) -> None:
+    with home:
+        submit(home, signed("roaster", create()).raw, *[signed("roaster", mint("alice", 1)).raw for _ in range(30)])
+    [log] = (home.home / "data" / "ledger").glob("*.log")
+    damaged = bytearray(log.read_bytes())
+    assert len(damaged) > 5_000
+    damaged[len(damaged) // 3] ^= 1
+    log.write_bytes(damaged)
+    code, error = _start(home.home, home.port)
+    assert (code, error["code"]) == (1, "E-STORE-002")
+    assert str(home.home) in error["cause"] and error["fix"]
+
+
+@pytest.mark.parametrize("missing", ["CURRENT", "MANIFEST-*"])
+def test_a_database_with_a_file_missing(missing: str, home: NodeProcess) -> None:
+    with home:
+        submit(home, signed("roaster", create()).raw)
+    for file in (home.home / "data" / "ledger").glob(missing):
+        file.unlink()
+    code, error = _start(home.home, home.port)
+    assert code == 1 and error["code"].startswith("E-STORE-") and error["cause"] and error["fix"]
+
+
 def test_a_store_of_another_kind(home: NodeProcess) -> None:
     with home:
         pass

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import http.client
+import os
+import signal
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
+import psutil
 import pytest
 
 from ledger import codec
@@ -20,7 +23,7 @@ from node.ledger_store import LedgerStore
 from node.memory import MemoryStore
 from tests.chains import PROGRAMME
 from tests.end_to_end.nodes import NodeProcess
-from tests.end_to_end.requests import address, create, get, mint, signed, submit, transfer
+from tests.end_to_end.requests import address, create, get, mint, post, signed, submit, transfer
 from vm.cells import check_invariants
 from vm.executor import run_view
 
@@ -250,6 +253,43 @@ def test_an_idle_node_killed_and_started_stands_where_it_stood(tmp_path: Path) -
         node.kill()
         node.start()
         assert get(node, f"/v1/blocks/{before['height']}").json == before
+        _check(node, load)
+    finally:
+        node.kill()
+
+
+def _ended(node: NodeProcess) -> int:
+    """The exit code of a node that ends by itself."""
+    process = node._process
+    assert process is not None
+    return process.wait(30)
+
+
+def test_ctrl_c_reaches_the_whole_group_and_ends_it_in_order(tmp_path: Path) -> None:
+    node, _ = _begin(tmp_path, "leveldb", seed=5)
+    try:
+        workers = psutil.Process(node.pid).children(recursive=True)
+        os.killpg(node.pid, signal.SIGINT)
+        assert _ended(node) == 0
+        assert psutil.wait_procs(workers, timeout=30)[1] == []
+        assert "Traceback" not in node.log_tail() and "node stopped" in node.log_tail()
+    finally:
+        node.kill()
+    node.start()
+    assert node.stop() == 0
+
+
+def test_a_node_whose_worker_was_killed_stops_and_says_why(tmp_path: Path) -> None:
+    node, load = _begin(tmp_path, "leveldb", seed=6)
+    try:
+        for child in psutil.Process(node.pid).children():
+            child.kill()
+        answer = post(node, "/v1/transactions", {"transactions": [_operation(1).signed().raw.hex()]})
+        assert answer.status == 500 and answer.json["code"] == "E-NODE-001"
+        assert _ended(node) == 1
+        assert "E-NODE-001" in node.log_tail() and "Traceback" not in node.log_tail()
+        node.kill()
+        node.start()
         _check(node, load)
     finally:
         node.kill()

@@ -407,6 +407,22 @@ def test_a_height_that_goes_while_it_is_read_is_not_found() -> None:
     assert caught.value.code == "E-CHAIN-003"
 
 
+def test_cells_that_go_while_they_are_read_are_not_taken_for_all() -> None:
+    chain = new_chain(keep_heights=1)
+    extend(chain, signed("roaster", create()))
+    extend(chain, *[signed("roaster", mint(f"member-{number}", 1)) for number in range(300)])
+    reader = Chain(LedgerStore(chain.store.store, cache_nodes=2), registry(), genesis(), keep_heights=1)
+    cells = reader.store.cells(2)
+    next(cells)
+    for number in range(3):
+        extend(chain, *[signed("roaster", mint(f"member-{each}", 1), nonce=1 + number) for each in range(300)])
+    with pytest.raises(NotFound) as caught:
+        list(cells)
+    assert caught.value.code == "E-CHAIN-003"
+    with pytest.raises(NotFound):
+        reader.store.cells(2)
+
+
 def test_a_node_that_the_store_has_lost_is_a_fault() -> None:
     chain = _grown()
     reader = Chain(LedgerStore(chain.store.store), registry(), genesis())

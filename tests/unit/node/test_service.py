@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ import pytest
 
 from ledger.errors import Fault, Invalid, TrothError, Unavailable
 from ledger.genesis import Genesis, Parameters
+from node.api.server import ApiLimits
 from node.config import load_config
 from node.home import Home
 from node.keyvalue import CORRUPT, WRITE_FAILED
@@ -249,6 +251,50 @@ def test_readiness(tmp_path: Path, workers: Workers, monkeypatch: pytest.MonkeyP
             node.stopping.set()
             assert node.readiness()["reasons"][0] == "the node is stopping"
             await node.stop()
+
+    _run(test())
+
+
+def test_so_many_streams_and_no_more(tmp_path: Path, workers: Workers) -> None:
+    async def test() -> None:
+        async with _running(tmp_path, workers, api=ApiLimits(streams=2)) as (node, session):
+            first, second = [await session.get("/v1/stream") for _ in range(2)]
+            async with session.get("/v1/stream") as third:
+                assert third.status == 503 and third.headers["Retry-After"]
+                assert (await third.json())["code"] == "E-API-006"
+            first.close()
+            while node.streams == 2:  # it hears of the end when it next writes
+                await _submit(session, _create(f"programme-{secrets.token_hex(4)}"))
+            async with session.get("/v1/stream") as fourth:
+                assert fourth.status == 200
+            second.close()
+
+    _run(test())
+
+
+def test_so_many_connections_and_no_more(tmp_path: Path, workers: Workers) -> None:
+    async def live(port: int) -> asyncio.StreamWriter | None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            writer.write(b"GET /health/live HTTP/1.1\r\nHost: node\r\n\r\n")
+            if (await reader.read(1 << 16)).startswith(b"HTTP/1.1 200 "):
+                return writer
+        except ConnectionResetError:
+            pass
+        writer.close()
+        return None
+
+    async def test() -> None:
+        async with _running(tmp_path, workers, api=ApiLimits(connections=3)) as (node, _):
+            held = [await live(node.api.port) for _ in range(5)]
+            assert [each is not None for each in held] == [True] * 3 + [False] * 2
+            assert held[0] is not None
+            held[0].close()
+            while (again := await live(node.api.port)) is None:
+                pass
+            for writer in (*held, again):
+                if writer is not None:
+                    writer.close()
 
     _run(test())
 

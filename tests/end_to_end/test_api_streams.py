@@ -35,6 +35,16 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
         yield started
 
 
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+    """A node that bears five connections of one address, and lets them rest long, but not before their first head."""
+    with NodeProcess.create(
+        tmp_path_factory.mktemp("narrow"),
+        settings={"node.workers": 1, "api.connections_per_address": 5, "api.header_timeout_ms": 400},
+    ) as started:
+        yield started
+
+
 def _height(node: NodeProcess) -> int:
     height: int = get(node, "/v1/chain").json["height"]
     return height
@@ -166,20 +176,20 @@ def _drip(connection: socket.socket, data: bytes) -> bool:
     return False
 
 
-def test_a_silent_client_is_cut_off(node: NodeProcess) -> None:
-    with _connect(node) as connection:
+def test_a_silent_client_is_cut_off(narrow: NodeProcess) -> None:
+    with _connect(narrow) as connection:
         assert _until_closed(connection) == b""
-    assert get(node, "/health/live").status == 200
+    assert get(narrow, "/health/live").status == 200
 
 
-def test_half_a_head_is_cut_off(node: NodeProcess) -> None:
-    with _connect(node) as connection:
+def test_half_a_head_is_cut_off(narrow: NodeProcess) -> None:
+    with _connect(narrow) as connection:
         connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: node\r\nX-More: ")
         assert _until_closed(connection) == b""
 
 
-def test_a_dripping_head_is_cut_off(node: NodeProcess) -> None:
-    with _connect(node) as connection:
+def test_a_dripping_head_is_cut_off(narrow: NodeProcess) -> None:
+    with _connect(narrow) as connection:
         assert _drip(connection, b"GET /health/live HTTP/1.1\r\nHost: node\r\nX-More: " + b"x" * 500)
 
 
@@ -265,15 +275,6 @@ def test_many_slow_clients_hinder_nobody(node: NodeProcess) -> None:
 
 
 # Many connections
-
-
-@pytest.fixture(scope="module")
-def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
-    """A node that bears five connections of one address."""
-    with NodeProcess.create(
-        tmp_path_factory.mktemp("narrow"), settings={"node.workers": 1, "api.connections_per_address": 5}
-    ) as started:
-        yield started
 
 
 def _live(connection: socket.socket) -> bool:

@@ -168,7 +168,7 @@ def test_a_certificate_of_its_value() -> None:
     ],
 )
 def test_what_is_no_certificate_is_refused(value: Any) -> None:
-    _malformed(certificate_of, value if value is None else tuple(value))
+    _malformed(certificate_of, codec.decode(codec.encode(value)))
 
 
 def test_what_a_seal_signs_names_chain_height_round_and_block() -> None:

@@ -114,7 +114,11 @@ class Submissions:
         for outcome in outcomes:
             assert outcome is not None  # every position was given an outcome above
             ended = waiting.get(outcome.id)
-            result.append(outcome if ended is None or ended.outcome is None else ended.outcome)
+            if ended is not None and ended.outcome is not None:
+                outcome = ended.outcome
+            elif ended is None and outcome.error is None and wait_seconds is not None:
+                outcome = self._met_its_end(outcome)
+            result.append(outcome)
         self.refused += sum([outcome.error is not None for outcome in result])
         return result
 
@@ -160,6 +164,14 @@ class Submissions:
                 self.accepted += 1
                 outcomes[position] = Outcome(signed.id)
             start = end
+
+    def _met_its_end(self, outcome: Outcome) -> Outcome:
+        """What became of one that waited when it was sent again, where a block took it before anyone could wait."""
+        store = self.chain.store
+        if not store.has_transaction(outcome.id):
+            return outcome
+        height, position = store.locate(outcome.id)
+        return Outcome(outcome.id, height, store.receipts(height)[position])
 
     async def _wait(self, waiting: dict[bytes, _Pending], seconds: float) -> None:
         waiter = _Waiter(asyncio.get_running_loop().create_future(), len(waiting))

@@ -17,7 +17,7 @@ from node.mempool import Limits, Mempool
 from node.producer import Producer
 from node.service import STOPPING
 from node.submission import Outcome, Submissions
-from node.verifier import Verifier, Workers
+from node.verifier import Check, Verifier, Workers
 from tests.chains import (
     SMALL_ORDER_KEY,
     call,
@@ -177,6 +177,32 @@ def test_several_may_wait_for_one_transaction(workers: Workers) -> None:
                     assert outcome.height == 1 and outcome.receipt is not None and outcome.receipt.ok
             [after] = await taking.submit([made.raw], 30)
             assert _code(after) == "E-TX-006"
+
+    _run(test())
+
+
+def test_one_that_becomes_final_while_the_rest_is_verified_is_told_as_final(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        async with _taking(workers) as taking:
+            first, second = signed("roaster", create()), signed("roaster", create("second"))
+            await taking.submit([first.raw])
+            check = taking.verifier.check
+
+            async def slowly(checks: list[Check]) -> bytes:
+                await taking.block()
+                return await check(checks)
+
+            monkeypatch.setattr(taking.verifier, "check", slowly)
+            waiting = asyncio.create_task(taking.submit([first.raw, second.raw], 30))
+            await taking.until_waiting(1)
+            while first.id in taking.mempool or second.id not in taking.mempool:
+                await asyncio.sleep(0.001)
+            await taking.block()
+            outcomes = await waiting
+            assert [each.height for each in outcomes] == [1, 2]
+            assert all(each.receipt is not None and each.receipt.ok for each in outcomes)
 
     _run(test())
 

@@ -6,7 +6,7 @@ then share more than F. (2F + 1 would be unsafe unless W = 3F + 1.) Source: EEA 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ledger.block import Certificate, Validator, commit_message
 from ledger.errors import VerifyFailed, define
@@ -33,12 +33,17 @@ def proposer(validators: Sequence[Validator], height: int, round_: int) -> Valid
 
 
 def check_certificate(
-    certificate: Certificate, chain_id: str, block_id: bytes, validators: Sequence[Validator]
+    certificate: Certificate,
+    chain_id: str,
+    block_id: bytes,
+    validators: Sequence[Validator],
+    verify: Callable[[bytes, bytes, bytes], bool] = verify,
 ) -> None:
     """Raises VerifyFailed (E-CERTIFICATE-001) unless a quorum of `validators` sealed exactly this block.
 
     Membership and repeats are judged before any signature is verified. The certificate's height and block id are
-    covered by every seal; the caller compares the height with the block's.
+    covered by every seal; the caller compares the height with the block's. `verify` is `ledger.keys.verify`, or a
+    look-up of what it said before.
     """
     if certificate.block_id != block_id:
         raise VerifyFailed(BAD_CERTIFICATE, f"it names block {certificate.block_id.hex()}, not {block_id.hex()}")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -111,17 +111,11 @@ class Audit:
     def run(self, source: Source) -> Report:
         """Replays the chain. Raises VerifyFailed at the first difference, Fault where the source is unreadable."""
         began = time.perf_counter()
-        for sealed, block, transactions in self._verified(source.blocks()):
-            with _naming(sealed.height):
-                candidate = self.chain.judge(block, transactions=transactions, verified=True)
-                certificate = sealed.certificate
-                if certificate.height != sealed.height:
-                    raise VerifyFailed(BLOCK_FAILED, f"its certificate is for height {certificate.height}")
-                check_certificate(certificate, self.genesis.chain_id, candidate.block_id, self.chain.validators)
-                _check_receipts(sealed, candidate)
-                self.chain.append(candidate, certificate)
-            self._failed += sum([not receipt.ok for receipt in candidate.result.receipts])
-            self._progress(sealed.height, len(transactions))
+        with contextlib.closing(self._verified(source.blocks())) as verified:
+            for sealed, block, transactions in verified:
+                with _naming(sealed.height):
+                    self._replay(sealed, block, transactions)
+                self._progress(sealed.height, len(transactions))
         stated = source.head_height()
         if stated is not None and stated > self.chain.head.height:
             raise VerifyFailed(
@@ -144,7 +138,19 @@ class Audit:
             time.perf_counter() - began,
         )
 
-    def _verified(self, blocks: Iterable[Sealed]) -> Iterator[tuple[Sealed, Block, list[SignedTransaction]]]:
+    def _replay(self, sealed: Sealed, block: Block, transactions: list[SignedTransaction]) -> None:
+        candidate = self.chain.judge(block, transactions=transactions, verified=True)
+        certificate = sealed.certificate
+        if certificate.height != sealed.height:
+            raise VerifyFailed(BLOCK_FAILED, f"its certificate is for height {certificate.height}")
+        check_certificate(certificate, self.genesis.chain_id, candidate.block_id, self.chain.validators)
+        _check_receipts(sealed, candidate)
+        self.chain.append(candidate, certificate)
+        self._failed += sum([not receipt.ok for receipt in candidate.result.receipts])
+
+    def _verified(
+        self, blocks: Iterable[Sealed]
+    ) -> Generator[tuple[Sealed, Block, list[SignedTransaction]], None, None]:
         """Blocks whose signatures all verify, with their transactions; decoded ahead while workers verify."""
         waiting: deque[tuple[Sealed, Block, list[SignedTransaction], int]] = deque()
 
@@ -163,17 +169,18 @@ class Audit:
 
         verdicts: list[bool] = []
         chunks_here = 0
-        for verdict in self.workers.verify_stream(batches()):
-            verdicts += verdict
-            chunks_here += 1
-            sealed, block, transactions, chunks = waiting[0]
-            if chunks_here < chunks:
-                continue
-            waiting.popleft()
-            if not all(verdicts):
-                _name_bad_signature(sealed, transactions)
-            verdicts, chunks_here = [], 0
-            yield sealed, block, transactions
+        with contextlib.closing(self.workers.verify_stream(batches())) as stream:
+            for verdict in stream:
+                verdicts += verdict
+                chunks_here += 1
+                sealed, block, transactions, chunks = waiting[0]
+                if chunks_here < chunks:
+                    continue
+                waiting.popleft()
+                if not all(verdicts):
+                    _name_bad_signature(sealed, transactions)
+                verdicts, chunks_here = [], 0
+                yield sealed, block, transactions
 
     def _compare(self, source: Source) -> tuple[int, bool]:
         """Checks the invariants, and the source's own cells against the replayed ones; counts the cells."""

@@ -8,10 +8,11 @@ parent's pipe, so reading gives end-of-file.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import multiprocessing
 import signal
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
@@ -68,17 +69,25 @@ class Workers:
                 process.kill()
                 process.join()
 
-    def verify_stream(self, batches: Iterable[list[Check]]) -> Iterator[list[bool]]:
-        """The verdicts of each batch, in order, with every worker kept busy two batches ahead. For replay."""
+    def verify_stream(self, batches: Iterable[list[Check]]) -> Generator[list[bool], None, None]:
+        """The verdicts of each batch, in order, with every worker kept busy two batches ahead. For replay.
+
+        Close it where it is not read to its end: what is under way is then awaited, so the next one starts clean.
+        """
         pending: deque[Connection] = deque()
-        for turn, batch in enumerate(batches):
-            if len(pending) >= 2 * len(self.connections):
+        try:
+            for turn, batch in enumerate(batches):
+                if len(pending) >= 2 * len(self.connections):
+                    yield self._receive(pending.popleft())
+                connection = self.connections[turn % len(self.connections)]
+                self._send(connection, batch)
+                pending.append(connection)
+            while pending:
                 yield self._receive(pending.popleft())
-            connection = self.connections[turn % len(self.connections)]
-            self._send(connection, batch)
-            pending.append(connection)
-        while pending:
-            yield self._receive(pending.popleft())
+        finally:
+            with contextlib.suppress(Fault):  # a worker that died is said where it matters: at the next send
+                for connection in pending:
+                    self._receive(connection)
 
     @staticmethod
     def _send(connection: Connection, batch: list[Check]) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cli.demos import complete_journey_data as data
-from cli.demos.supervised_node import SupervisedNode, all_final, free_port
+from cli.demos.supervised_node import Kills, SupervisedNode, all_final, free_port
 from cli.new_home import Brand, compose_genesis, dev_keys, write_home
 from cli.transactions import ChainFacts, Outcome, build, chain_facts, check_outcome, refusal
 from cli.values import now_ms
@@ -78,13 +78,14 @@ def run(session: Session, home: Path, weeks: int | None, *, kills: int = 0, seed
     write_home(home, genesis, dev=True)
     quiet = [] if session.verbose else ["--set=log.level=error"]
     session.note("Starting a node ...")
-    node = SupervisedNode(home, genesis, free_port(), quiet, kills, seed)
+    planned = Kills(kills, seed, counts.baskets)
+    node = SupervisedNode(home, genesis, free_port(), quiet, planned)
     try:
         session.note(f"The node runs: {node.url} (process {node.pid}).")
         began = time.perf_counter()
         paid, sent = _trade(session, node, weeks, counts, keys[GROCER.id])
         seconds = time.perf_counter() - began
-        node.spare()
+        node.settle()
         session.note("Comparing every balance with SQL ...")
         totals = _compare(node, expected)
         report = _audit(session, node, genesis)

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cli.client import NodeClient
 from cli.node_process import NodeProcess
@@ -26,8 +26,8 @@ UNSTABLE = define("E-DEMO-005", "the node does not stay up", "see its messages w
 BATCH = 150
 CONNECTIONS = 4
 ATTEMPTS = 40
-KILL_AFTER_SECONDS = (0.05, 1.2)
-"""A kill comes at a random moment of this span after the node was last ready."""
+KILL_WITHIN_SECONDS = 0.15
+"""A kill comes at a random moment of this span after a batch is sent."""
 
 
 def free_port() -> int:
@@ -37,22 +37,29 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class SupervisedNode:
-    """A node on a home of its own; killed (-9) `kills` times, at random moments drawn from `seed`."""
+class Kills(NamedTuple):
+    """How often to kill (-9) the node while `transactions` are sent, at moments drawn from `seed`."""
 
-    def __init__(
-        self, home: Path, genesis: Genesis, port: int, arguments: Sequence[str], kills: int, seed: int
-    ) -> None:
+    times: int
+    seed: int
+    transactions: int
+
+
+class SupervisedNode:
+    """A node on a home of its own, and several connections to it."""
+
+    def __init__(self, home: Path, genesis: Genesis, port: int, arguments: Sequence[str], kills: Kills) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.restarts = 0
         self._home, self._genesis = home, genesis
         self._arguments = [f"--set=api.port={port}", *arguments]
-        self._kills_left = kills
-        self._random = random.Random(seed)
+        self._random = random.Random(kills.seed)
+        self._kill_when_sent = sorted(self._random.randrange(kills.transactions) for _ in range(kills.times))
+        self._sent = 0
         self._lock = threading.Lock()
         self._local = threading.local()
         self._pool = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="troth-demo")
-        self._timer: threading.Timer | None = None
+        self._timers: list[threading.Timer] = []
         self._closing = False
         self._node = self._start()
 
@@ -61,11 +68,6 @@ class SupervisedNode:
         """The process id of the node as it runs now."""
         return self._node.pid
 
-    @property
-    def kills_left(self) -> int:
-        """Kills that are still to come."""
-        return self._kills_left
-
     def _start(self) -> NodeProcess:
         node = NodeProcess(self._home, self.url, self._genesis.id().hex(), self._arguments)
         try:
@@ -73,29 +75,42 @@ class SupervisedNode:
         except BaseException:
             node.close()
             raise
-        if self._kills_left and not self._closing:
-            self._timer = threading.Timer(self._random.uniform(*KILL_AFTER_SECONDS), self._kill, (node,))
-            self._timer.daemon = True
-            self._timer.start()
         return node
 
-    def _kill(self, node: NodeProcess) -> None:
-        self._kills_left -= 1
-        node.kill()
+    def _count(self, transactions: int) -> None:
+        """Counts what is being sent; where a kill is due, it comes while the node has that in its hands."""
+        with self._lock:
+            self._sent += transactions
+            while self._kill_when_sent and self._kill_when_sent[0] < self._sent:
+                self._kill_when_sent.pop(0)
+                self._plan_kill(self._random.uniform(0, KILL_WITHIN_SECONDS))
 
-    def spare(self) -> None:
-        """Plans no more kills: for what must be read at one moment."""
-        self._kills_left = 0
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer.join()
-        self.call(lambda client: client.chain())
+    def _plan_kill(self, seconds: float) -> None:
+        timer = threading.Timer(seconds, self._kill)
+        timer.daemon = True
+        self._timers.append(timer)
+        timer.start()
+
+    def _kill(self) -> None:
+        with self._lock:
+            if self._closing:
+                return
+            if self._node.ended(within_seconds=0):  # an earlier kill is not noticed yet: this one comes after it
+                self._plan_kill(KILL_WITHIN_SECONDS)
+            else:
+                self._node.kill()
+
+    def settle(self) -> None:
+        """Waits for the kills that are planned, and for the node to be back after them."""
+        while self._timers:
+            self._timers.pop(0).join()
+            self.call(lambda client: client.chain())
 
     def close(self) -> None:
         """Ends the node and the connections."""
         self._closing = True
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in self._timers:
+            timer.cancel()
         self._pool.shutdown(cancel_futures=True)
         self._node.close()
 
@@ -131,6 +146,7 @@ class SupervisedNode:
         return [self._pool.submit(self._send_batch, batch) for batch in batches]
 
     def _send_batch(self, batch: Sequence[SignedTransaction]) -> list[Outcome]:
+        self._count(len(batch))
         outcomes: list[Outcome] = self.call(lambda client: submit(client, batch))
         for outcome in outcomes:
             if outcome.status == "waiting":

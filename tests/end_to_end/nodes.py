@@ -75,6 +75,21 @@ def address_text(name: str) -> str:
     return to_text(address_of(dev_key(name).public))
 
 
+def troth(*arguments: str, timeout: int = 170) -> tuple[int, str, str]:
+    """Runs a command that needs no home here: exit code, what it wrote, what it said."""
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", *arguments],
+        cwd=ROOT,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
 class NodeProcess:
     """One home and the node that runs in it. Ends only the process that it started."""
 

@@ -1,8 +1,9 @@
 """The genesis document: what the members agreed on before the first block, and all that an auditor has to trust.
 
-A JSON object of four parts: `chain` (id and time), `parameters`, `validators`, and `organisations` with their first
-accounts and roles. Its id is the tagged hash of its canonical encoding, so white space and key order in the file do
-not matter, and every value does. Unknown keys are refused: a misspelt parameter must not silently become a default.
+A JSON object of these parts: `chain` (id and time), `parameters`, `validators`, `organisations` with their first
+accounts and roles, and `nodes`, the machines that may connect to each other (none on a chain of one node). Its id is
+the tagged hash of its canonical encoding, so white space and key order in the file do not matter, and every value
+does. Unknown keys are refused: a misspelt parameter must not silently become a default.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ledger.block import Validator
 from ledger.errors import Invalid, define
 from ledger.hashes import genesis_hash
 from ledger.keys import check_public_key
+from ledger.node_certificate import certificate_key
 
 GENESIS_VERSION = 1
 ROLES = ("administrator", "auditor", "issuer", "transactor")
@@ -28,6 +30,7 @@ BAD_GENESIS = define(
 
 _CHAIN_ID = re.compile(r"[a-z][a-z0-9-]{2,31}")
 _ORGANISATION_ID = re.compile(r"[a-z][a-z0-9-]{1,31}")
+_NODE_ADDRESS = re.compile(r"([0-9A-Za-z.-]{1,253}|\[[0-9a-fA-F:]{2,45}\]):[0-9]{1,5}")
 
 
 class Parameters(NamedTuple):
@@ -72,6 +75,14 @@ class Organisation(NamedTuple):
     members: tuple[Member, ...]
 
 
+class Node(NamedTuple):
+    """A node that may connect to the others: whose it is, its certificate (DER), where it listens (`host:port`)."""
+
+    organisation: str
+    certificate: bytes
+    addresses: tuple[str, ...]
+
+
 class Genesis(NamedTuple):
     """The agreed beginning of a chain."""
 
@@ -81,6 +92,7 @@ class Genesis(NamedTuple):
     parameters: Parameters
     validators: tuple[Validator, ...]
     organisations: tuple[Organisation, ...]
+    nodes: tuple[Node, ...] = ()
 
     def id(self) -> bytes:
         """32 bytes that name this genesis."""
@@ -107,6 +119,14 @@ class Genesis(NamedTuple):
                 }
                 for organisation in self.organisations
             ],
+            "nodes": [
+                {
+                    "organisation": node.organisation,
+                    "certificate": node.certificate.hex(),
+                    "addresses": list(node.addresses),
+                }
+                for node in self.nodes
+            ],
         }
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
@@ -120,7 +140,7 @@ def parse_genesis(text: str) -> Genesis:
         document = json.loads(text, object_pairs_hook=_unique, parse_float=_no_float)
     except (ValueError, RecursionError) as error:
         raise Invalid(BAD_GENESIS, f"not JSON: {error}") from None
-    top = _object(document, "the document", {"version", "chain", "parameters", "validators", "organisations"})
+    top = _object(document, "the document", {"version", "chain", "parameters", "validators", "organisations", "nodes"})
     if _integer(top["version"], "version", 0, 1 << 31) != GENESIS_VERSION:
         raise _bad("version", f"{top['version']} is unknown; this software knows {GENESIS_VERSION}")
     chain = _object(top["chain"], "chain", {"id", "time_ms"})
@@ -137,6 +157,7 @@ def parse_genesis(text: str) -> Genesis:
         tuple(
             _organisation(o, f"organisations[{i}]") for i, o in enumerate(_array(top["organisations"], "organisations"))
         ),
+        tuple([_node(n, f"nodes[{i}]") for i, n in enumerate(_array(top["nodes"], "nodes", least=0))]),
     )
     check_genesis(genesis)
     return genesis
@@ -154,6 +175,10 @@ def check_genesis(genesis: Genesis) -> None:
                 f"validators[{index}].organisation",
                 f"{validator.organisation!r} is no organisation of this document",
             )
+    _distinct([n.certificate for n in genesis.nodes], "nodes: the certificate")
+    for index, node in enumerate(genesis.nodes):
+        if node.organisation not in ids:
+            raise _bad(f"nodes[{index}].organisation", f"{node.organisation!r} is no organisation of this document")
     if not any("administrator" in m.roles for o in genesis.organisations for m in o.members):
         raise _bad("organisations", "no member is an administrator, so nobody could ever change anything")
     parameters = genesis.parameters
@@ -171,6 +196,20 @@ def _validator(value: Any, where: str) -> Validator:
     organisation = _text(entry["organisation"], f"{where}.organisation", _ORGANISATION_ID)
     power = _integer(entry["power"], f"{where}.power", 1, 1 << 32)
     return Validator(address_of(public_key), public_key, power, organisation)
+
+
+def _node(value: Any, where: str) -> Node:
+    entry = _object(value, where, {"organisation", "certificate", "addresses"})
+    text = entry["certificate"]
+    if type(text) is not str or not re.fullmatch(r"([0-9a-f]{2}){1,2048}", text):
+        raise _bad(f"{where}.certificate", "must be the lower-case hexadecimal digits of a node's certificate")
+    certificate = bytes.fromhex(text)
+    certificate_key(certificate)
+    addresses = _array(entry["addresses"], f"{where}.addresses", least=0)
+    for address in addresses:
+        _text(address, f"{where}.addresses", _NODE_ADDRESS)
+    organisation = _text(entry["organisation"], f"{where}.organisation", _ORGANISATION_ID)
+    return Node(organisation, certificate, tuple(addresses))
 
 
 def _organisation(value: Any, where: str) -> Organisation:
@@ -214,9 +253,9 @@ def _object(value: Any, where: str, keys: set[str]) -> dict[str, Any]:
     return value
 
 
-def _array(value: Any, where: str) -> list[Any]:
-    if type(value) is not list or not value:
-        raise _bad(where, "must be an array with at least one entry")
+def _array(value: Any, where: str, least: int = 1) -> list[Any]:
+    if type(value) is not list or len(value) < least:
+        raise _bad(where, f"must be an array{' with at least one entry' if least else ''}")
     return value
 
 

@@ -432,6 +432,7 @@ def _genesis_and_blocks() -> dict[str, list[Line]]:
             ("parameters", [name.replace("_", " ") for name in genesis.parameters._fields]),
             ("validators", [VALIDATOR_NOTE]),
             ("organisations", [organisation_note] * len(genesis.organisations)),
+            "nodes",
         ],
     )
     block_note = (

@@ -1,0 +1,1 @@
+"""The specification's predicates, written a second time, and the product compared with them."""

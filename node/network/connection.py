@@ -155,13 +155,22 @@ class Connection(asyncio.Protocol):
         wait = 0.0
         channel: Channel | None = None
         batch: list[bytes] = []
+        fault: TrothError | None = None
+        frames = self._frames.read(data)
         try:
-            for kind, body in self._frames.read(data):
+            while True:
+                try:
+                    kind, body = next(frames)
+                except StopIteration:
+                    break
+                except Invalid as error:  # what came before it still counts
+                    fault = error
+                    break
                 if kind != channel:
                     wait = max(wait, self._hand_on(channel, batch, now))
+                    if self.is_over:  # by the owner's decision
+                        return
                     channel, batch = None, []
-                if self.is_over:
-                    return
                 if kind >= Channel.CONSENSUS:
                     channel = Channel(kind) if channel is None else channel
                     batch.append(body)
@@ -172,7 +181,9 @@ class Connection(asyncio.Protocol):
                     return
             wait = max(wait, self._hand_on(channel, batch, now))
         except (Invalid, VerifyFailed) as error:
-            self._misbehaved(error)
+            fault = error
+        if fault is not None:
+            self._misbehaved(fault)
             return
         if self._frames.held == 0:
             self._frame_since = None

@@ -190,7 +190,7 @@ class Peers:
                 known.node = node
             else:
                 # Two nodes that start together would dial each other: the greater id waits a little for the smaller.
-                delay = self._backoff(2) if identifier < self._identity.id else 0.0
+                delay = self.backoff(2) if identifier < self._identity.id else 0.0
                 self._peers[identifier] = _Peer(identifier, node, now + delay)
 
     async def start(self, listen: Address | None, advertise: Address | None = None) -> None:
@@ -360,7 +360,7 @@ class Peers:
             return
         if was_open and now - connection.began >= self.settings.steady_seconds:
             peer.failures = 0
-            peer.next_dial = now + self._backoff(0)
+            peer.next_dial = now + self.backoff(0)
         elif was_open or connection.dialled:
             self._failed(peer, f"{reason.word}: {detail}")
         peer.last_end = f"{reason.word}: {detail}"
@@ -396,8 +396,8 @@ class Peers:
                     peer.dialling = asyncio.get_running_loop().create_task(self._dial(peer, address))
 
     def _tick(self) -> None:
-        self.tick()
         self._timer = asyncio.get_running_loop().call_later(self.settings.tick_seconds, self._tick)
+        self.tick()
 
     def _arrived(self) -> Connection:
         return Connection(self, dialled=None)
@@ -425,11 +425,12 @@ class Peers:
             peer.dialling = None
 
     def _failed(self, peer: _Peer, why: str) -> None:
-        peer.next_dial = self.now() + self._backoff(peer.failures)
+        peer.next_dial = self.now() + self.backoff(peer.failures)
         peer.failures += 1
         peer.last_end = why
 
-    def _backoff(self, failures: int) -> float:
+    def backoff(self, failures: int) -> float:
+        """Seconds until the next attempt after so many failures: doubling up to a bound, and random by a half."""
         settings = self.settings
         longest = min(settings.backoff_seconds * 2.0 ** min(failures, 32), settings.backoff_most_seconds)
         return longest * (0.5 + self._uniform() / 2)

@@ -70,7 +70,7 @@ def settings_for(parameters: Parameters) -> Settings:
         rooms={
             CONTROL: Room(messages=64, bytes=64 * 1024),
             Channel.CONSENSUS: Room(messages=4_000, bytes=2 * consensus),
-            Channel.BLOCKS: Room(messages=256, bytes=2 * blocks),
+            Channel.BLOCKS: Room(messages=256, bytes=blocks + (4 << 20)),
             Channel.TRANSACTIONS: Room(messages=20_000, bytes=8 << 20),
         },
     )

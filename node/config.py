@@ -96,6 +96,25 @@ class Api:
 
 
 @dataclass(frozen=True, slots=True)
+class Network:
+    """Where the node meets the other nodes. Not used on a chain of one validator whose genesis names no nodes."""
+
+    host: str = _text(
+        "127.0.0.1",
+        r"[0-9A-Za-z.:-]{1,253}",
+        "an address or host name",
+        "The address on which other nodes connect. 0.0.0.0 where they are on other machines.",
+    )
+    port: int = _number(8701, 1, 65_535, "The port on which other nodes connect. Each --instance adds 10.")
+    advertise: str = _text(
+        "",
+        r"|(?:[0-9A-Za-z](?:[0-9A-Za-z.-]{0,251}[0-9A-Za-z])?|\[[0-9A-Fa-f:.]{2,45}\]):[1-9][0-9]{0,4}",
+        "host:port or [IPv6]:port, or nothing",
+        "Where other nodes reach this one, if that differs. Nothing: the address that they see, and network.port.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Store:
     """The database."""
 
@@ -157,6 +176,7 @@ class Config:
     """All settings. `origins` says of each key where its value comes from; `path` is the file that was looked for."""
 
     api: Api = field(default_factory=Api)
+    network: Network = field(default_factory=Network)
     store: Store = field(default_factory=Store)
     state: State = field(default_factory=State)
     node: Node = field(default_factory=Node)
@@ -207,6 +227,7 @@ class Setting(NamedTuple):
 
 _SECTIONS: dict[str, type[Any]] = {
     "api": Api,
+    "network": Network,
     "store": Store,
     "state": State,
     "node": Node,
@@ -225,6 +246,8 @@ SETTINGS: tuple[Setting, ...] = tuple(
 
 _BY_KEY = {setting.key: setting for setting in SETTINGS}
 _BY_ENVIRONMENT = {setting.environment: setting for setting in SETTINGS}
+_SHIFTED = ("api.port", "network.port")
+"""Settings to which an instance adds."""
 
 
 def load_config(
@@ -244,12 +267,10 @@ def load_config(
     origins: dict[str, str] = {}
     for key, value in _read_file(path).items():
         values[key], origins[key] = _check(_find(key, f"{path}: "), value, f"{path}: "), str(path)
-    if instance:
-        shifted = values.get("api.port", _BY_KEY["api.port"].default)
-        values["api.port"] = _check(
-            _BY_KEY["api.port"], int(shifted) + PORTS_PER_INSTANCE * instance, f"--instance {instance}: "
-        )
-        origins["api.port"] = f"{origins.get('api.port', 'default')} + --instance {instance}"
+    for key in _SHIFTED if instance else ():
+        shifted = int(values.get(key, _BY_KEY[key].default)) + PORTS_PER_INSTANCE * instance
+        values[key] = _check(_BY_KEY[key], shifted, f"--instance {instance}: ")
+        origins[key] = f"{origins.get(key, 'default')} + --instance {instance}"
     for name, text in (os.environ if environment is None else environment).items():
         setting = _BY_ENVIRONMENT.get(name)
         if setting is not None:
@@ -261,7 +282,10 @@ def load_config(
         name: section(**{key.partition(".")[2]: value for key, value in values.items() if key.startswith(name + ".")})
         for name, section in _SECTIONS.items()
     }
-    return Config(**sections, path=path, origins=origins)
+    config = Config(**sections, path=path, origins=origins)
+    if config.api.port == config.network.port:
+        raise Invalid(BAD_VALUE, f"api.port and network.port are both {config.api.port}", fix="set another network.port")
+    return config
 
 
 def unknown_environment(environment: Mapping[str, str] | None = None) -> list[str]:

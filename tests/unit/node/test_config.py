@@ -10,6 +10,7 @@ from ledger.errors import Invalid, TrothError
 from node.api.server import ApiLimits
 from node.config import SETTINGS, Config, load_config, render_config, unknown_environment
 from node.mempool import Limits
+from node.network.handshake import parse_address
 from node.stores import KINDS
 
 
@@ -60,6 +61,32 @@ def test_an_instance_shifts_the_port_of_the_file_and_the_default_only(tmp_path: 
     assert dict(config.origins)["api.port"] == f"{tmp_path / 'config.toml'} + --instance 2"
     assert load(home, instance=2, api__port="9000").api.port == 9000
     assert load(home, instance=2, environment={"TROTH_API_PORT": "9000"}).api.port == 9000
+
+
+def test_an_instance_shifts_the_port_for_other_nodes_too(tmp_path: Path) -> None:
+    assert load(tmp_path).network.port == 8701
+    assert load(tmp_path, instance=3).network.port == 8731
+    home = home_with(tmp_path, "[network]\nport = 9001\n")
+    assert load(home, instance=2).network.port == 9021
+    assert load(home, instance=2, network__port="9001").network.port == 9001
+
+
+def test_two_settings_of_one_port_are_refused(tmp_path: Path) -> None:
+    error = refused(tmp_path, api__port="8701")
+    assert (error.code, error.cause) == ("E-CONFIG-002", "api.port and network.port are both 8701")
+    assert load(tmp_path, api__port="8701", network__port="8700").network.port == 8700
+
+
+@pytest.mark.parametrize("address", ["", "node.example:8701", "192.0.2.1:1", "[2001:db8::1]:8701"])
+def test_an_advertised_address_is_one_that_peers_take(tmp_path: Path, address: str) -> None:
+    assert load(tmp_path, network__advertise=address).network.advertise == address
+    if address:
+        assert str(parse_address(address)) == address
+
+
+@pytest.mark.parametrize("address", ["node.example", ":8701", "node.example:", "node.example:0", "http://a:1", "::1:1"])
+def test_what_is_no_address_is_not_advertised(tmp_path: Path, address: str) -> None:
+    assert refused(tmp_path, network__advertise=address).code == "E-CONFIG-002"
 
 
 def test_an_instance_beyond_the_last_port_is_refused(tmp_path: Path) -> None:
@@ -139,7 +166,7 @@ def test_zero_workers_stand_for_the_cores_but_one(tmp_path: Path) -> None:
 def test_a_rendered_file_sets_what_was_given_and_nothing_else(tmp_path: Path) -> None:
     text = render_config({"validator.key": "dev:validator", "api.port": 9000})
     assert tomllib.loads(text) == {
-        **{name: {} for name in ("store", "state", "node", "mempool", "log")},
+        **{name: {} for name in ("network", "store", "state", "node", "mempool", "log")},
         "api": {"port": 9000},
         "validator": {"key": "dev:validator"},
     }

@@ -19,12 +19,13 @@ from ledger import codec
 from ledger.errors import Invalid
 from ledger.genesis import Parameters
 from ledger.keys import PrivateKey
+from ledger.node_address import Address
 from ledger.node_certificate import make_certificate
 from node.home import Home
 from node.network.bans import Reason
 from node.network.certificates import tls_context
 from node.network.frames import BYE, HANDSHAKE_LENGTHS, HELLO, PING, PROOF, Channel, Frames, frame
-from node.network.handshake import Address, Handshake, Network
+from node.network.handshake import Handshake, Network
 from node.network.node_key import NodeIdentity, load_node_key, write_node_key
 from node.network.peers import Peers, PeerStatus, RegisteredNode
 from node.network.settings import Settings, settings_for

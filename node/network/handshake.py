@@ -18,7 +18,6 @@ and any older connection with it is dead, whatever TCP says.
 
 from __future__ import annotations
 
-import re
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -26,6 +25,7 @@ from ledger import codec
 from ledger.errors import Invalid, Refused, TrothError, define
 from ledger.hashes import tagged
 from ledger.keys import PrivateKey, verify
+from ledger.node_address import Address, parse_address
 from ledger.node_certificate import certificate_key
 from node.network.bans import Reason
 from node.network.frames import HANDSHAKE_LENGTHS, HELLO
@@ -40,29 +40,8 @@ PROTOCOL_LOWEST = 1
 PROTOCOL_HIGHEST = 1
 NONCE_BYTES = 32
 INSTANCE_BYTES = 16
-ADDRESS_CHARACTERS = 259
 
 _proof_hash = tagged("node-handshake")
-_HOST = r"(?:[0-9A-Za-z](?:[0-9A-Za-z.-]{0,251}[0-9A-Za-z])?|\[[0-9A-Fa-f:.]{2,45}\])"
-_ADDRESS = re.compile(rf"({_HOST})?:([1-9][0-9]{{0,4}})")
-
-
-class Address(NamedTuple):
-    """Where a node listens. An empty host stands for the address that its connection comes from."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def parse_address(text: str) -> Address:
-    """The address in "host:port", "[IPv6]:port" or ":port". Raises Invalid (E-PEER-004)."""
-    found = _ADDRESS.fullmatch(text)
-    if found is None or int(found[2]) > 65535:
-        raise Invalid(BAD_HELLO, f"{text!r:.300} is no address", fix="write host:port, [IPv6]:port or :port")
-    return Address((found[1] or "").strip("[]"), int(found[2]))
 
 
 class Network(NamedTuple):
@@ -108,7 +87,7 @@ def decode_hello(raw: bytes) -> Hello:
     hello = Hello(*value[: len(Hello._fields)])
     if not (type(hello.lowest) is int and type(hello.highest) is int and 0 < hello.lowest <= hello.highest):
         raise Invalid(BAD_HELLO, "the versions of a HELLO are two positive numbers, ascending")
-    if type(hello.chain_id) is not str or type(hello.address) is not str or len(hello.address) > ADDRESS_CHARACTERS:
+    if type(hello.chain_id) is not str or type(hello.address) is not str:
         raise Invalid(BAD_HELLO, "chain id and address of a HELLO are text")
     lengths = (("genesis_id", 32), ("node", 32), ("instance", INSTANCE_BYTES), ("nonce", NONCE_BYTES))
     for name, length in lengths:
@@ -116,7 +95,10 @@ def decode_hello(raw: bytes) -> Hello:
         if type(part) is not bytes or len(part) != length:
             raise Invalid(BAD_HELLO, f"{name} of a HELLO is {length} bytes")
     if hello.address:
-        parse_address(hello.address)
+        try:
+            parse_address(hello.address)
+        except Invalid as error:
+            raise Invalid(BAD_HELLO, error.cause) from None
     return hello
 
 

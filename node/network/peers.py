@@ -1,7 +1,7 @@
 """The peers: all registered nodes, and one connection with each. This is what the rest of the node calls.
 
     peers = Peers(identity, network, handler, settings)
-    peers.register(nodes)                   from the genesis document, and again whenever the chain changes them
+    peers.register(registered_nodes(...))   from the genesis document, and again whenever the chain changes them
     await peers.start(listen, advertise)
     peers.broadcast(Channel.CONSENSUS, message); peers.send(node, Channel.BLOCKS, message)
     await peers.stop()
@@ -30,6 +30,8 @@ from random import random
 from typing import NamedTuple, Protocol
 
 from ledger.errors import Invalid, Refused, Unavailable, define
+from ledger.genesis import Node
+from ledger.node_address import Address, parse_address
 from ledger.node_certificate import certificate_key
 from node.log import logger
 from node.network.bans import BAN_SECONDS_MAX, Ban, Bans, Reason
@@ -37,7 +39,7 @@ from node.network.certificates import tls_context
 from node.network.connection import Connection
 from node.network.frames import Channel, frame
 from node.network.gate import Gate
-from node.network.handshake import INSTANCE_BYTES, NONCE_BYTES, Address, Established, Handshake, Network, newer_wins
+from node.network.handshake import INSTANCE_BYTES, NONCE_BYTES, Established, Handshake, Network, newer_wins
 from node.network.node_key import NodeIdentity
 from node.network.outbox import Room
 from node.network.settings import Settings
@@ -55,6 +57,14 @@ class RegisteredNode(NamedTuple):
     organisation: str
     certificate: bytes
     addresses: tuple[Address, ...] = ()
+
+
+def registered_nodes(nodes: Iterable[Node]) -> list[RegisteredNode]:
+    """The nodes of a genesis document. Raises Invalid (E-PEER-012) for an address that is none."""
+    return [
+        RegisteredNode(node.organisation, node.certificate, tuple([parse_address(each) for each in node.addresses]))
+        for node in nodes
+    ]
 
 
 class Handler(Protocol):

@@ -14,11 +14,11 @@ import signal
 import sys
 from pathlib import Path
 
+from ledger.node_address import parse_address
 from ledger.node_certificate import certificate_key
 from node.log import configure
 from node.network.bans import Reason
 from node.network.frames import Channel
-from node.network.handshake import parse_address
 from node.network.peers import Peers, RegisteredNode
 from tests.networks import NETWORK, QUICK, certificate, identity
 

@@ -15,9 +15,10 @@ import psutil
 import pytest
 
 from ledger.errors import Invalid, Refused, Unavailable
+from ledger.node_address import Address
 from node.network.bans import Reason
 from node.network.frames import HELLO, PING, PONG, PROOF, Channel, frame
-from node.network.handshake import Address, decode_hello
+from node.network.handshake import decode_hello
 from node.network.meter import Rate
 from node.network.outbox import Room
 from tests.networks import (

@@ -7,11 +7,11 @@ import pytest
 
 from ledger import codec
 from ledger.errors import Invalid, Refused
+from ledger.node_address import Address
 from node.network.bans import Reason
 from node.network.frames import HANDSHAKE_LENGTHS, HELLO, PROOF
 from node.network.handshake import (
     REASONS,
-    Address,
     Bond,
     Established,
     Handshake,
@@ -19,7 +19,6 @@ from node.network.handshake import (
     Network,
     decode_hello,
     newer_wins,
-    parse_address,
 )
 from tests.networks import NETWORK, certificate, node_key
 
@@ -175,27 +174,6 @@ def test_what_is_no_hello_is_refused(value: Any) -> None:
 @pytest.mark.parametrize("raw", [b"", b"\xc1", b"GET / HTTP/1.1\r\n", codec.encode(GOOD)[:-1], bytes(2_000)])
 def test_what_is_not_even_the_codec_s_is_refused(raw: bytes) -> None:
     assert code_of(lambda: decode_hello(raw)) == "E-PEER-004"
-
-
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        (":8701", Address("", 8701)),
-        ("node.example:1", Address("node.example", 1)),
-        ("192.0.2.1:65535", Address("192.0.2.1", 65535)),
-        ("[2001:db8::1]:8701", Address("2001:db8::1", 8701)),
-    ],
-)
-def test_addresses(text: str, address: Address) -> None:
-    assert parse_address(text) == address
-    assert str(address) == text
-
-
-@pytest.mark.parametrize(
-    "text", ["", "host", "host:", "host:0", "host:65536", "host:08", "2001:db8::1:80", "-h:1", "h h:1", "[::1]", "h:1 "]
-)
-def test_what_is_no_address_is_refused(text: str) -> None:
-    assert code_of(lambda: parse_address(text)) == "E-PEER-004"
 
 
 def test_every_refusal_of_a_handshake_has_a_reason_that_bans() -> None:

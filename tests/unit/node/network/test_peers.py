@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from ledger.errors import Invalid
+from ledger.genesis import Node
+from ledger.node_address import Address
 from node.network.bans import Reason
 from node.network.frames import Channel
-from node.network.handshake import Address
-from node.network.peers import Peers, RegisteredNode
+from node.network.peers import Peers, RegisteredNode, registered_nodes
 from tests.networks import NETWORK, QUICK, Recorder, certificate, identity, node_key
 
 
@@ -101,3 +102,17 @@ def test_intervals_grow_to_a_bound_and_are_never_quite_regular(
 ) -> None:
     hands.number = number
     assert peers.backoff(failures) == seconds
+
+
+def test_the_nodes_of_a_genesis_document_become_registered_nodes() -> None:
+    named = [
+        Node("org-b", certificate("b"), ("node.example:8701", "[2001:db8::1]:9")),
+        Node("org-c", certificate("c"), ()),
+    ]
+    assert registered_nodes(named) == [
+        RegisteredNode("org-b", certificate("b"), (Address("node.example", 8701), Address("2001:db8::1", 9))),
+        RegisteredNode("org-c", certificate("c")),
+    ]
+    with pytest.raises(Invalid) as caught:
+        registered_nodes([Node("org-b", certificate("b"), ("nowhere",))])
+    assert caught.value.code == "E-PEER-012"

@@ -1,4 +1,7 @@
-"""Making a home with the genesis document of a chain of one validator, for `troth init` and `troth dev`.
+"""Making a home with the genesis document of its chain, for `troth init`, `troth dev` and `troth genesis`.
+
+A chain has one validator and needs no network, or it has a seat for each of several organisations, whose nodes find
+each other by the genesis document.
 
 Everything is checked before anything is written, and config.toml is written last: what lacks it is no home yet.
 """
@@ -13,7 +16,7 @@ from cli.key_access import check_dev_chain
 from ledger.address import address_of
 from ledger.block import Validator
 from ledger.errors import Invalid, Refused
-from ledger.genesis import GENESIS_VERSION, Genesis, Member, Organisation, Parameters, parse_genesis
+from ledger.genesis import GENESIS_VERSION, Genesis, Member, Node, Organisation, Parameters, parse_genesis
 from ledger.keys import PrivateKey
 from node import keystore
 from node.config import render_config
@@ -32,6 +35,15 @@ class Brand(NamedTuple):
     id: str
     name: str
     members: tuple[Member, ...] = ()
+
+
+class Seat(NamedTuple):
+    """A validator with a node of its own: its organisation, its key, the node's certificate (DER), where it listens."""
+
+    organisation: str
+    public_key: bytes
+    certificate: bytes
+    addresses: tuple[str, ...]
 
 
 def labels(brands: Sequence[Brand]) -> list[str]:
@@ -53,24 +65,32 @@ def compose_genesis(
     brands: Sequence[Brand],
     public_keys: dict[str, bytes],
     parameters: Parameters | None = None,
+    seats: Sequence[Seat] = (),
 ) -> Genesis:
-    """The genesis of a chain whose one validator belongs to the first brand. `public_keys` are by label.
+    """The genesis of a chain of these brands. `public_keys` are by label.
 
-    The first brand's own account is the administrator. Raises Invalid (E-GENESIS-001).
+    Without `seats` its one validator belongs to the first brand, whose own account is the administrator. With them
+    each seat is a validator with a node, and the own account of each seated brand an administrator. The order of the
+    seats does not matter. Raises Invalid (E-GENESIS-001).
     """
+    administering = {seat.organisation for seat in seats} if seats else {brand.id for brand in brands[:1]}
     organisations = []
-    for index, brand in enumerate(brands):
-        roles = BRAND_ROLES if index else FIRST_ROLES
+    for brand in brands:
+        roles = FIRST_ROLES if brand.id in administering else BRAND_ROLES
         own = () if brand.members else (Member(address_of(public_keys[brand.id]), roles),)
         organisations.append(Organisation(brand.id, brand.name, (*brand.members, *own)))
-    key = public_keys[VALIDATOR]
+    if seats:
+        keys = [(seat.public_key, seat.organisation) for seat in seats]
+    else:
+        keys = [(public_keys[VALIDATOR], brands[0].id if brands else "")]
     genesis = Genesis(
         GENESIS_VERSION,
         chain_id,
         time_ms,
         Parameters() if parameters is None else parameters,
-        (Validator(address_of(key), key, 1, brands[0].id if brands else ""),),
+        tuple([Validator(address_of(key), key, 1, organisation) for key, organisation in keys]),
         tuple(organisations),
+        tuple([Node(seat.organisation, seat.certificate, seat.addresses) for seat in sorted(seats)]),
     )
     try:
         return parse_genesis(genesis.to_json())

@@ -4,6 +4,8 @@
       config.toml           settings (node.config)
       genesis.json          the genesis document of the chain
       keys/                 key files (node.keystore), mode 0700
+      signing/record        what the validator signed last (node.signing_record), mode 0600
+      signing/socket        where the signer of this home listens (node.signer_server), mode 0600
       data/ledger/          the database (node.stores)
       node.pid              the process id of the node that runs here, locked while it does
 
@@ -82,6 +84,14 @@ class Home:
     @property
     def keys(self) -> Path:
         return self.path / "keys"
+
+    @property
+    def signing_record(self) -> Path:
+        return self.path / "signing" / "record"
+
+    @property
+    def signer_socket(self) -> Path:
+        return self.path / "signing" / "socket"
 
     @property
     def data(self) -> Path:

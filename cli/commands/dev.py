@@ -104,6 +104,8 @@ def reset(session: Session) -> None:
         # The one that makes it a home goes first: what is left of an interrupted reset is no home.
         home.config_file.unlink()
         shutil.rmtree(home.data)
+        if home.signing_record.parent.exists():
+            shutil.rmtree(home.signing_record.parent)
         home.genesis_file.unlink()
     session.result(
         "dev-reset",

@@ -74,7 +74,7 @@ def init(
     known = public_keys(brands)
     genesis = compose_genesis(chain_id, time_ms, brands, {label: key.public for label, key in known.items()})
     home = Home(session.home)
-    files = [str(home.config_file), str(home.genesis_file)]
+    files = [str(home.config_file), str(home.genesis_file), str(home.signing_record)]
     if not dev_keys:
         files += [str(home.keys / f"{label}.json") for label in labels(brands)]
     if dry_run:

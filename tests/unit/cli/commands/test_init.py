@@ -85,6 +85,7 @@ def test_a_dry_run_names_the_files_and_makes_none(home: Path) -> None:
     assert {Path(file).name for file in made["files"]} == {
         "config.toml",
         "genesis.json",
+        "record",
         "validator.json",
         "grocer.json",
         "roaster.json",

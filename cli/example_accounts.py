@@ -5,6 +5,7 @@ All keys are public development keys: `dev:grocer` signs for the grocer wherever
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from cli.client import NodeClient
@@ -25,7 +26,20 @@ class Programme(NamedTuple):
     grants: tuple[tuple[str, int], ...]
 
 
-BRANDS = (Brand("grocer", "The Grocer"), Brand("roaster", "The Roaster"))
+ORGANISATIONS = (
+    Brand("grocer", "The Grocer"),
+    Brand("roaster", "The Roaster"),
+    Brand("bank", "The Bank"),
+    Brand("airline", "The Airline"),
+    Brand("hotel", "The Hotel"),
+    Brand("pharmacy", "The Pharmacy"),
+    Brand("cinema", "The Cinema"),
+)
+"""The organisations of development networks, in the order in which they take seats."""
+
+BRANDS = ORGANISATIONS[:2]
+"""Those that have a programme, and are on every development chain."""
+
 CONSUMERS = ("alice", "bob", "carol")
 PROGRAMMES = {
     "grocer": Programme("grocer", "Grocer Points", "points", (("alice", 1_000), ("bob", 500), ("carol", 100))),
@@ -61,10 +75,10 @@ def fund(client: NodeClient) -> list[str]:
     return made
 
 
-def accounts(client: NodeClient) -> list[dict[str, Any]]:
+def accounts(client: NodeClient, organisations: Sequence[Brand] = BRANDS) -> list[dict[str, Any]]:
     """Each example account: `key` as `--as` takes it, `address`, `what` it is, and its `balances` by programme."""
     rows = []
-    for brand in BRANDS:
+    for brand in organisations:
         what = f"issuer of {brand.name}"
         rows.append({"key": f"dev:{brand.id}", "address": to_text(address(brand.id)), "what": what, "balances": {}})
     for consumer in CONSUMERS:

@@ -18,7 +18,7 @@ from ledger.block import Validator
 from ledger.errors import Invalid, Refused
 from ledger.genesis import GENESIS_VERSION, Genesis, Member, Node, Organisation, Parameters, parse_genesis
 from ledger.keys import PrivateKey
-from node import keystore
+from node import keystore, signing_record
 from node.config import render_config
 from node.home import HOME_EXISTS, Home
 
@@ -111,14 +111,24 @@ def check_absent(path: Path) -> None:
             raise Refused(HOME_EXISTS, f"{file} exists")
 
 
-def write_home(path: Path, genesis: Genesis, *, dev: bool, settings: dict[str, int | str] | None = None) -> Home:
-    """Writes genesis.json and config.toml of a new home. `dev` names the validator's public development key.
+def write_home(
+    path: Path,
+    genesis: Genesis,
+    *,
+    dev: bool,
+    validator: bool = True,
+    settings: dict[str, int | str] | None = None,
+) -> Home:
+    """Writes genesis.json and config.toml of a new home, and the first signing record of its `validator` if it has one.
 
-    Raises Refused (E-HOME-002, E-HOME-003), Forbidden (E-CLI-008), Fault (E-HOME-005).
+    `dev` names the validator's public development key. Raises Refused (E-HOME-002, E-HOME-003, E-SIGNING-003),
+    Forbidden (E-CLI-008), Fault (E-HOME-005, E-SIGNING-001).
     """
     if dev:
         check_dev_chain(genesis.chain_id, "public development keys")
     home = Home.create(path)
+    if validator:
+        signing_record.create(home.signing_record, genesis.chain_id)
     home.write_new(home.genesis_file, genesis.to_json())
     key = f"dev:{VALIDATOR}" if dev else VALIDATOR
     home.write_new(home.config_file, render_config({"validator.key": key, **(settings or {})}))

@@ -1,4 +1,4 @@
-"""A node as a process of its own, started and ended by a command.
+"""Nodes as processes of their own, started and ended by a command.
 
 Rules kept here:
 - it runs in a session of its own, so that Ctrl-C reaches the command alone, which then stops the node once and
@@ -13,8 +13,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -32,19 +32,35 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class NodeProcess:
-    """A started node. `url` is where it answers, `signals` are those that came to the command since."""
+    """A started node. `url` is where it answers, `signals` are those that came to the command since.
 
-    def __init__(self, home: Path, url: str, genesis_id: str, arguments: Sequence[str] = ()) -> None:
+    With `log` the node writes to that file, and otherwise where the command itself does.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        url: str,
+        genesis_id: str,
+        arguments: Sequence[str] = (),
+        *,
+        name: str = "the node",
+        signals: Sequence[int] = (),
+        log: Path | None = None,
+    ) -> None:
         self.url = url
+        self.name = name
+        self.signals = signals
         self._genesis_id = genesis_id
-        self.signals: list[int] = []
-        self._process = subprocess.Popen(  # noqa: S603  our own program
-            [sys.executable, "-P", "-m", "cli", "--home", str(home), *arguments, "node", "start"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-            env=_environment(),
-        )
+        with nullcontext() if log is None else log.open("ab") as written:
+            self._process = subprocess.Popen(  # noqa: S603  our own program
+                [sys.executable, "-P", "-m", "cli", "--home", str(home), *arguments, "node", "start"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=written,
+                start_new_session=True,
+                env=_environment(),
+            )
         self.pid = self._process.pid
 
     def wait_ready(self, seconds: float = READY_SECONDS) -> dict[str, Any]:
@@ -58,13 +74,13 @@ class NodeProcess:
                 raise KeyboardInterrupt
             code = self._process.poll()
             if code is not None:
-                raise Fault(NODE_ENDED, f"the node ended with exit code {code} before it was ready")
+                raise Fault(NODE_ENDED, f"{self.name} {how_it_ended(code)} before it was ready")
             with suppress(Unavailable):
                 readiness = fetch_readiness(self.url, timeout_seconds=2.0)
                 if readiness["ready"] and self._is_ours():
                     return readiness
             if time.monotonic() > deadline:
-                raise Unavailable(NOT_READY, f"the node at {self.url} is not ready after {seconds:.0f} s")
+                raise Unavailable(NOT_READY, f"{self.name} at {self.url} is not ready after {seconds:.0f} s")
             time.sleep(0.05)
 
     def _is_ours(self) -> bool:
@@ -76,9 +92,14 @@ class NodeProcess:
         """Waits until it ends. Raises Fault (E-CLI-009) where it ended by itself or badly."""
         code = self._process.wait()
         if code != 0 and len(self.signals) < 2:
-            raise Fault(NODE_ENDED, f"the node ended with exit code {code}")
+            raise Fault(NODE_ENDED, f"{self.name} {how_it_ended(code)}")
         if not self.signals:
-            raise Fault(NODE_ENDED, "the node was stopped by another")
+            raise Fault(NODE_ENDED, f"{self.name} was stopped by another")
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended, as `subprocess` says it: negative for a signal; None while it runs."""
+        return self._process.poll()
 
     def ended(self, within_seconds: float) -> bool:
         """Whether it has ended, or ends within so many seconds."""
@@ -107,6 +128,28 @@ class NodeProcess:
             self._process.wait()
 
 
+def how_it_ended(code: int) -> str:
+    """An exit code of `subprocess` in words: `ended with exit code 1`, `was killed by SIGKILL`."""
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+
+@contextmanager
+def signals_to(act: Callable[[int], None]) -> Iterator[list[int]]:
+    """While inside, SIGINT, SIGTERM and SIGHUP raise nothing: `act` gets how many have come. Gives those that have."""
+    came: list[int] = []
+
+    def heard(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        act(len(came))
+
+    before = {number: signal.signal(number, heard) for number in _SIGNALS}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 @contextmanager
 def node_process(home: Path, url: str, genesis_id: str, arguments: Sequence[str] = ()) -> Iterator[NodeProcess]:
     """Runs `troth node start` on a home; `arguments` go before `node`. It is ended on the way out.
@@ -116,31 +159,23 @@ def node_process(home: Path, url: str, genesis_id: str, arguments: Sequence[str]
     While inside, a signal stops the node and a second one kills it, and neither raises KeyboardInterrupt here.
     """
     made: list[NodeProcess] = []
-    early: list[int] = []
 
-    def heard(number: int, frame: FrameType | None) -> None:
-        if not made:
-            early.append(number)
-            return
-        made[0].signals.append(number)
-        if len(made[0].signals) == 1:
-            made[0].stop()
-        else:
-            made[0].kill()
+    def act(count: int) -> None:
+        for process in made:
+            if count == 1:
+                process.stop()
+            else:
+                process.kill()
 
-    before = {number: signal.signal(number, heard) for number in _SIGNALS}
-    try:
-        process = NodeProcess(home, url, genesis_id, arguments)
+    with signals_to(act) as came:
+        process = NodeProcess(home, url, genesis_id, arguments, signals=came)
         made.append(process)
         try:
-            for number in early:
-                heard(number, None)
+            if came:  # before there was a node to stop
+                act(len(came))
             yield process
         finally:
             process.close()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _environment() -> dict[str, str]:

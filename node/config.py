@@ -284,7 +284,9 @@ def load_config(
     }
     config = Config(**sections, path=path, origins=origins)
     if config.api.port == config.network.port:
-        raise Invalid(BAD_VALUE, f"api.port and network.port are both {config.api.port}", fix="set another network.port")
+        raise Invalid(
+            BAD_VALUE, f"api.port and network.port are both {config.api.port}", fix="set another network.port"
+        )
     return config
 
 

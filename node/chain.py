@@ -11,7 +11,7 @@ Rules of block validity kept here:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
 from consensus.quorum import check_certificate
@@ -39,6 +39,9 @@ from vm.overlay import Overlay, Read
 from vm.registry import Registry
 
 PROTOCOL_VERSION = 1
+
+JUDGING_STEP = 64
+"""Transactions that `judging` executes at a time."""
 
 OTHER_GENESIS = define(
     "E-CHAIN-004",
@@ -213,6 +216,21 @@ class Chain:
         `transactions` are its transactions where they are decoded already; `verified` says that their signatures
         were checked.
         """
+        steps = self.judging(block, transactions=transactions, verified=verified)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                candidate: Candidate = done.value
+                return candidate
+
+    def judging(
+        self, block: Block, *, transactions: Sequence[SignedTransaction] | None = None, verified: bool = False
+    ) -> Generator[None, None, Candidate]:
+        """`judge` in steps of a few milliseconds, for who has other things to do meanwhile.
+
+        The head must still be the same at the end for the result to be of use.
+        """
         header, head = block.header, self.head
         where = f"block {header.height}"
         for name, stated, expected in (
@@ -249,6 +267,8 @@ class Chain:
                         INVALID_BLOCK, f"{where}: transaction {index} may not stand in it: {error.code} {error.cause}"
                     ) from error
                 execution.apply(signed)
+                if index % JUDGING_STEP == JUDGING_STEP - 1:
+                    yield
         except VerifyFailed:
             raise
         except TrothError as error:

@@ -12,6 +12,8 @@
     n <node number>              node of the state tree
     s <height>                   numbers of the nodes that this height made stale
     p                            lowest height whose state is kept
+    q                            block that this validator is prepared to commit (consensus.guard)
+    v <evidence id>              evidence of a validator that signed twice (consensus.evidence)
 
 Heights and node numbers are 8 bytes, big-endian, so rows of one kind are written in ascending order.
 """
@@ -22,6 +24,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from consensus.evidence import DoubleSign, encode_evidence
+from consensus.guard import PreparedBlock, decode_prepared, encode_prepared
 from ledger import codec
 from ledger.block import Block, Certificate, certificate_of, decode_block
 from ledger.errors import Fault, NotFound, define
@@ -44,7 +48,7 @@ PRUNED = define(
 
 PRUNE_HEIGHTS_A_BLOCK = 10
 
-_GENESIS, _HEAD, _OLDEST = b"g", b"h", b"p"
+_GENESIS, _HEAD, _OLDEST, _PREPARED = b"g", b"h", b"p", b"q"
 
 
 class Meta(NamedTuple):
@@ -215,6 +219,23 @@ class LedgerStore:
                 puts.append((_OLDEST, encode(upto)))
         self.store.write(puts, deletes, sync=self._sync)
         self.tree.adopt(update)
+
+    def keep_prepared(self, prepared: PreparedBlock) -> None:
+        """Makes durable what this validator is prepared to commit; there is one at a time."""
+        self.store.write([(_PREPARED, encode_prepared(prepared))])
+
+    def prepared(self) -> PreparedBlock | None:
+        """What this validator was last prepared to commit. Raises Fault (E-GUARD-003) where it is damaged."""
+        data = self.store.get(_PREPARED)
+        return None if data is None else decode_prepared(data)
+
+    def keep_evidence(self, evidence: DoubleSign) -> None:
+        """Keeps evidence of double signing."""
+        self.store.write([(b"v" + evidence.id(), encode_evidence(evidence))])
+
+    def evidence(self) -> Iterator[bytes]:
+        """The encoded evidence that was collected."""
+        return (data for _, data in self.store.scan(b"v"))
 
     def cells(self, height: int) -> Iterator[tuple[bytes, bytes]]:
         """Every (cell key, encoded value) of the state after a height. Raises NotFound, later too: see `state_at`."""

@@ -54,6 +54,7 @@ class Mempool:
         self._is_known = is_known
         self._dropped = dropped
         self._by_id: dict[bytes, SignedTransaction] = {}
+        self._by_raw: dict[bytes, SignedTransaction] = {}
         self._senders: OrderedDict[bytes, _Sender] = OrderedDict()
         self.bytes = 0
 
@@ -66,6 +67,10 @@ class Mempool:
     def get(self, identifier: bytes) -> SignedTransaction | None:
         """The waiting transaction of that id, or None."""
         return self._by_id.get(identifier)
+
+    def find(self, raw: bytes) -> SignedTransaction | None:
+        """The waiting transaction of exactly these bytes, decoded and verified when it came; None where none waits."""
+        return self._by_raw.get(raw)
 
     def check(self, signed: SignedTransaction) -> None:
         """Raises Refused or Unavailable where the transaction cannot wait here; to ask before verifying it."""
@@ -102,6 +107,7 @@ class Mempool:
         sender.bytes += size
         self.bytes += size
         self._by_id[signed.id] = signed
+        self._by_raw[signed.raw] = signed
 
     def candidates(self) -> Iterator[SignedTransaction]:
         """Waiting transactions for a block: one of each sender in turn, each sender's in order of arrival.
@@ -123,6 +129,7 @@ class Mempool:
         for identifier in gone:
             signed = self._by_id.pop(identifier, None)
             if signed is not None:
+                del self._by_raw[signed.raw]
                 served[signed.transaction.actors[0]] = None
         for address in served:
             sender = self._senders[address]

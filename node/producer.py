@@ -1,8 +1,7 @@
 """The producer: makes the blocks of a chain with one validator.
 
 A block is made when transactions wait and the block interval has passed, or when the heartbeat is due, so a quiet
-chain still shows that it lives. A block ends at the chain's limits, or when executing it has taken half a block
-interval and at least `LEAST_MS`, so that a full block never outlives its round.
+chain still shows that it lives.
 
 "Four validators" puts the QBFT engine in this place; a chain of one is then its smallest case.
 """
@@ -13,42 +12,17 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
 
 from ledger.address import address_of
 from ledger.block import Certificate, Seal, commit_message
-from ledger.errors import Invalid, Refused, TrothError, define
+from ledger.errors import Invalid, define
 from ledger.keys import PrivateKey
-from ledger.receipt import Receipt
-from ledger.transaction import SignedTransaction
+from node.builder import build_block
 from node.chain import Candidate, Chain, Head
+from node.committed import Committed, Steps
 from node.mempool import Mempool
-from vm.executor import BLOCK_FULL, QUOTA
 
 NOT_A_VALIDATOR = define("E-NODE-002", "the key is no validator's", "use the key that the genesis document names")
-
-LEAST_MS = 150
-"""A block may take this long to execute, in ms, even where half its interval is less."""
-
-SLICE = 64
-"""Transactions executed before the event loop gets a turn."""
-
-
-class Steps(NamedTuple):
-    """Where the time of a block went, in seconds."""
-
-    execute: float
-    tree: float
-    write: float
-
-
-class Committed(NamedTuple):
-    """A block that has become final, with what it did."""
-
-    head: Head
-    candidate: Candidate
-    receipts: tuple[Receipt, ...]
-    steps: Steps
 
 
 class Producer:
@@ -111,39 +85,16 @@ class Producer:
 
     async def make_block(self) -> Committed:
         """Makes, seals, stores and publishes one block of what waits now."""
-        began = time.perf_counter()
         chain = self.chain
-        execution = chain.execution(max(self._now_ms(), chain.head.time_ms + 1))
-        budget = max(chain.genesis.parameters.block_interval_ms / 2, LEAST_MS) / 1000
-        taken: list[SignedTransaction] = []
-        dropped: list[tuple[bytes, TrothError]] = []
-        refused_in_row = 0
-        for number, signed in enumerate(self.mempool.candidates()):
-            if number % SLICE == SLICE - 1:
-                if time.perf_counter() - began > budget:
-                    break
-                await asyncio.sleep(0)
-            try:
-                execution.admit(signed)
-            except (Refused, Invalid) as error:
-                if error.code == BLOCK_FULL:
-                    refused_in_row += 1
-                    if refused_in_row >= SLICE:
-                        break
-                elif error.code != QUOTA:
-                    dropped.append((signed.id, error))
-                continue
-            refused_in_row = 0
-            execution.apply(signed)
-            taken.append(signed)
-        executed = time.perf_counter()
-        candidate = chain.close(execution, taken, self.address)
+        built = await build_block(chain, self.mempool, self.address, self._now_ms())
+        assert built is not None  # nobody else appends
+        candidate = built.candidate
         certificate = self._seal(candidate)
         closed = time.perf_counter()
         head = await self._write(lambda: chain.append(candidate, certificate))
-        steps = Steps(executed - began, closed - executed, time.perf_counter() - closed)
-        self.mempool.remove([signed.id for signed in taken])
-        for identifier, reason in dropped:
+        steps = Steps(built.execute_seconds, built.tree_seconds, time.perf_counter() - closed)
+        self.mempool.remove([signed.id for signed in candidate.transactions])
+        for identifier, reason in built.unfit:
             self.mempool.drop(identifier, reason)
         committed = Committed(head, candidate, candidate.result.receipts, steps)
         self._publish(committed)

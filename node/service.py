@@ -14,19 +14,35 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ledger.errors import Fault, TrothError, Unavailable, define
+from consensus.engine import Engine
+from consensus.engine import Settings as EngineSettings
+from consensus.guard import Record, check_not_rolled_back, first_record
+from consensus.quorum import quorum
+from ledger.address import address_of, to_text
+from ledger.errors import Fault, Invalid, TrothError, Unavailable, define
 from ledger.genesis import Genesis
 from ledger.keys import PrivateKey
+from ledger.node_address import Address, parse_address
 from node.api.server import ApiLimits, ApiServer
 from node.chain import Chain, Head
+from node.committed import Committed
+from node.consensus_host import ConsensusHost
 from node.contracts import registry
 from node.ledger_store import LedgerStore
 from node.log import configure, logger
 from node.mempool import Limits, Mempool
 from node.metrics import Metrics
-from node.producer import Committed, Producer
+from node.network.handshake import Network
+from node.network.node_key import NodeIdentity, load_node_key
+from node.network.peers import Peers, RegisteredNode
+from node.network.settings import settings_for
+from node.peering import Peering
+from node.producer import Producer
+from node.signer import LocalSigner, Signer
+from node.signing_record import RecordFile
 from node.stores import open_store
 from node.submission import Submissions
+from node.sync import Sync
 from node.verifier import Verifier, Workers
 
 if TYPE_CHECKING:
@@ -40,6 +56,18 @@ PRODUCER_FAILED = define("E-NODE-006", "making a block failed", "report it with 
 
 CLOCK_SLACK_MS = 60_000
 """How far the clock may be behind the last block before the node refuses to start."""
+
+ALONE = define(
+    "E-NODE-007", "the genesis names other nodes than this one", "give this node its node.key: alone it makes no blocks"
+)
+
+ROUND_TIMEOUT_MS = 2_000
+"""How long the first round of a height may take; each further one twice as long, up to the cap."""
+
+ROUND_TIMEOUT_CAP_MS = 8_000
+
+OWN_SEALS_SOUGHT = 1_000
+"""How many heights back the validator's own seal is looked for, to see whether its signing record was rolled back."""
 
 STALE_HEARTBEATS = 4
 """A head older than so many heartbeats makes the node not ready."""
@@ -58,10 +86,30 @@ class Settings(NamedTuple):
     api: ApiLimits = ApiLimits()
 
 
-class Node:
-    """A running node of a chain with one validator. Made by `start`, ended by `stop`; `run` does both."""
+class Membership(NamedTuple):
+    """A node's place among others: who signs for it (None: it only follows), its key among nodes, where it listens."""
 
-    def __init__(self, settings: Settings, genesis: Genesis, key: PrivateKey, workers: Workers) -> None:
+    signer: Signer | None
+    identity: NodeIdentity
+    listen: Address
+    advertise: Address | None = None
+
+
+class Node:
+    """A running node. Made by `start`, ended by `stop`; `run` does both.
+
+    Where the genesis names nodes, it agrees with them on blocks and needs `membership`; else it is a chain's only
+    node, and `key` makes the blocks.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        genesis: Genesis,
+        key: PrivateKey | None,
+        workers: Workers,
+        membership: Membership | None = None,
+    ) -> None:
         self.log = logger()
         self.settings = settings
         self.metrics = Metrics()
@@ -77,15 +125,84 @@ class Node:
             self.verifier = Verifier(workers)
             self.mempool = Mempool(settings.mempool, self.chain.store.has_transaction, self._dropped)
             self.submissions = Submissions(self.chain, self.mempool, self.verifier)
-            self.producer = Producer(
-                self.chain, self.mempool, key, self._committed, now_ms=self.now_ms, write=self._write
-            )
-            self.submissions.producer = self.producer
+            self.peering: Peering | None = None
+            self.sync: Sync | None = None
+            self.membership = membership
+            self.producer: Producer | ConsensusHost
+            if membership is not None:
+                self.producer = self._join(membership)
+            elif key is not None and not genesis.nodes:
+                self.producer = Producer(
+                    self.chain, self.mempool, key, self._committed, now_ms=self.now_ms, write=self._write
+                )
+            else:
+                raise Invalid(ALONE, f"the genesis of {genesis.chain_id} names {len(genesis.nodes)} nodes")
+            self.submissions.wake = self.producer.wake
         except BaseException:
             self._store.close()
             raise
         self.api = ApiServer(self, settings.host, settings.port, settings.api)
         self._producing: asyncio.Task[None] | None = None
+
+    def _join(self, membership: Membership) -> ConsensusHost:
+        """Engine, host, sync and peers of a chain with several nodes."""
+        chain, genesis = self.chain, self.chain.genesis
+        signer = membership.signer
+        record = first_record(genesis.chain_id) if signer is None else signer.record()
+        address = bytes(20) if signer is None else signer.address
+        if signer is not None:
+            _check_record(chain, record, address)
+        engine = Engine(
+            genesis.chain_id,
+            address,
+            record,
+            chain.store.prepared(),
+            EngineSettings(
+                block_interval_ms=genesis.parameters.block_interval_ms,
+                timeout_ms=ROUND_TIMEOUT_MS,
+                timeout_cap_ms=ROUND_TIMEOUT_CAP_MS,
+            ),
+        )
+        self.peering = Peering(chain, self.submissions)
+        host = ConsensusHost(
+            chain,
+            engine,
+            signer,
+            self.mempool,
+            self.verifier,
+            self.peering,
+            self._committed,
+            now_ms=self.now_ms,
+            write=self._write,
+        )
+        self.sync = Sync(chain, host, self.peering, quorum(len(chain.validators)) - 1)
+        peers = Peers(
+            membership.identity,
+            Network(genesis.chain_id, genesis.id()),
+            self.peering,
+            settings_for(genesis.parameters),
+        )
+        self._registered = [
+            RegisteredNode(node.organisation, node.certificate, tuple([parse_address(each) for each in node.addresses]))
+            for node in genesis.nodes
+        ]
+        peers.register(self._registered)
+        self.peering.join(host, self.sync, peers)
+        self.submissions.gossip = self.peering.tell
+        return host
+
+    def cut(self) -> None:
+        """Ends all connections with peers and makes none until `heal`. For trying out faults on development chains."""
+        if self.peering is not None and self.peering.peers is not None and self.membership is not None:
+            own = self.membership.identity.certificate
+            self.peering.peers.register([node for node in self._registered if node.certificate == own])
+            self.log.warning("cut off from all peers, as told")
+
+    def heal(self) -> None:
+        """Takes `cut` back."""
+        if self.peering is not None and self.peering.peers is not None:
+            self.peering.peers.register(self._registered)
+            self.log.warning("connecting with peers again, as told")
 
     def now_ms(self) -> int:
         """The clock, in ms since 1970-01-01 UTC."""
@@ -98,6 +215,9 @@ class Node:
         except OSError as error:
             where = f"{self.settings.host}:{self.settings.port}"
             raise Unavailable(PORT_TAKEN, f"cannot listen on {where}: {error.strerror}") from None
+        if self.peering is not None and self.peering.peers is not None and self.membership is not None:
+            await self.peering.peers.start(self.membership.listen, self.membership.advertise)
+            self.peering.start()
         self._producing = asyncio.create_task(self.producer.run())
         self._producing.add_done_callback(self._producer_ended)
         head = self.chain.head
@@ -113,7 +233,11 @@ class Node:
             await asyncio.wait([self._producing])
         reason = Unavailable(STOPPING, "the node stops before a block could take the transaction")
         self.submissions.stop(reason, outcome_unknown=self.fault is not None)
+        if self.peering is not None:
+            await self.peering.stop()
         await self.api.stop()
+        if self.membership is not None and self.membership.signer is not None:
+            await self.membership.signer.close()
         self.verifier.close()
         self._store.close()
         self.log.info("node stopped", height=self.chain.head.height)
@@ -146,15 +270,68 @@ class Node:
             reasons.append(f"the last block is {age_ms // 1000} s old")
         if len(self.mempool) >= self.settings.mempool.transactions:
             reasons.append("the mempool is full")
+        peers, caught_up, signing = 0, True, True
+        if self.peering is not None and self.peering.peers is not None and self.sync is not None:
+            assert isinstance(self.producer, ConsensusHost)
+            peers, caught_up = len(self.peering.peers.connected), self.sync.caught_up
+            signing = self.producer.engine.may_sign
+            if not caught_up:
+                reasons.append("the node has not caught up with the others")
+            elif peers < self.sync.needed:
+                reasons.append(f"{peers} peers are connected, {self.sync.needed} are needed to agree on anything")
         return {
             "ready": not reasons,
             "reasons": reasons,
             "height": head.height,
             "block_age_ms": age_ms,
-            "signing": True,
-            "peers": 0,
+            "signing": signing,
+            "peers": peers,
             "mempool": len(self.mempool),
         }
+
+    def describe(self) -> dict[str, Any]:
+        """The node among its peers: where it stands, and how each connection does."""
+        height, chain = self.chain.head.height, self.chain
+        described: dict[str, Any] = {
+            "height": height,
+            "round": 0,
+            "phase": "ALONE",
+            "validator": None,
+            "caught_up": True,
+            "missed_rounds": 0,
+            "lag_heights": 0,
+            "peers": [],
+        }
+        if self.peering is None or self.peering.peers is None or self.sync is None:
+            described["validator"] = to_text(chain.validators[0].address)
+            return described
+        assert isinstance(self.producer, ConsensusHost)
+        engine = self.producer.engine
+        now = self.peering.peers.now()
+        described |= {
+            "round": engine.round,
+            "phase": engine.phase.name,
+            "validator": to_text(engine.address) if engine.address in engine.committee else None,
+            "caught_up": self.sync.caught_up,
+            "missed_rounds": self.producer.missed_rounds,
+            "lag_heights": self.sync.lag,
+            "peers": [
+                {
+                    "node": peer.node.hex(),
+                    "organisation": peer.organisation,
+                    "connected": peer.connected,
+                    "height": self.sync.heights.get(peer.node),
+                    "remote": peer.remote,
+                    "rtt_us": None if peer.rtt_ms is None else round(peer.rtt_ms * 1000),
+                    "ban": None
+                    if peer.ban is None
+                    else {"reason": peer.ban.reason.word, "seconds_left": max(round(peer.ban.until - now), 0)},
+                    "last_end": peer.last_end,
+                }
+                for peer in self.peering.peers.status()
+            ],
+        }
+        return described
 
     def refresh_metrics(self) -> None:
         """Brings the figures up to date that are not counted as they happen."""
@@ -193,6 +370,15 @@ class Node:
         self.stopping.set()
 
 
+def _check_record(chain: Chain, record: Record, address: bytes) -> None:
+    """Raises Refused (E-GUARD-004) where the chain holds a COMMIT of this validator that its record does not know."""
+    for height in range(chain.head.height, max(chain.head.height - OWN_SEALS_SOUGHT, 0), -1):
+        certificate = chain.store.certificate(height)
+        if any(seal.validator == address for seal in certificate.seals):
+            check_not_rolled_back(record, height, certificate.round)
+            return
+
+
 def settings_of(config: Config, home: Home) -> Settings:
     """The node's settings from the configuration of its home."""
     api, pool = config.api, config.mempool
@@ -225,10 +411,11 @@ def run(
     """
     configure(config.log.level, config.log.format)
     settings = settings_of(config, home)
+    membership = _membership(config, genesis, key, home) if genesis.nodes else None
     # The workers come first: what is forked or spawned later would inherit open databases and sockets.
     workers = Workers(settings.workers)
     try:
-        _loop_runner()(_serve(settings, genesis, key, workers, started))
+        _loop_runner()(_serve(settings, genesis, key, workers, started, membership))
     finally:
         workers.close()
 
@@ -241,13 +428,33 @@ def _loop_runner() -> Callable[[Any], None]:
     return uvloop.run
 
 
+def _membership(config: Config, genesis: Genesis, key: PrivateKey, home: Home) -> Membership:
+    """Node key, signing record and addresses of a node among others."""
+    network = config.network
+    validates = any(validator.address == address_of(key.public) for validator in genesis.validators)
+    return Membership(
+        LocalSigner(key, RecordFile(home.signing_record)) if validates else None,
+        load_node_key(home),
+        Address(network.host, network.port),
+        parse_address(network.advertise) if network.advertise else None,
+    )
+
+
 async def _serve(
-    settings: Settings, genesis: Genesis, key: PrivateKey, workers: Workers, started: Callable[[Node], None] | None
+    settings: Settings,
+    genesis: Genesis,
+    key: PrivateKey,
+    workers: Workers,
+    started: Callable[[Node], None] | None,
+    membership: Membership | None = None,
 ) -> None:
-    node = Node(settings, genesis, key, workers)
+    node = Node(settings, genesis, key, workers, membership)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _stop, node, number)
+    if membership is not None:
+        loop.add_signal_handler(signal.SIGUSR1, node.cut)
+        loop.add_signal_handler(signal.SIGUSR2, node.heal)
     # A state of many small tuples makes full collections dear; none of it is cyclic.
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)

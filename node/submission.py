@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ledger.address import to_text
@@ -23,8 +23,8 @@ from ledger.transaction import (
     decode,
 )
 from node.chain import Chain
+from node.committed import Committed
 from node.mempool import ALREADY_WAITING, Mempool
-from node.producer import Committed, Producer
 from node.verifier import Verifier
 from vm import gas
 from vm.executor import GAS_LIMIT, QUOTA
@@ -71,15 +71,21 @@ class Submissions:
         self.chain = chain
         self.mempool = mempool
         self.verifier = verifier
-        self.producer: Producer | None = None
+        self.wake: Callable[[], None] = lambda: None
+        self.gossip: Callable[[list[SignedTransaction]], None] = lambda signed: None
         self.decode_seconds = 0.0
         self.refused = 0
         self.accepted = 0
         self._pending: dict[bytes, _Pending] = {}
         self._stopped: TrothError | None = None
 
-    async def submit(self, raws: Sequence[bytes], wait_seconds: float | None = None) -> list[Outcome]:
-        """What became of each of `raws`, in order; with `wait_seconds`, after waiting so long for their end."""
+    async def submit(
+        self, raws: Sequence[bytes], wait_seconds: float | None = None, *, from_peer: bool = False
+    ) -> list[Outcome]:
+        """What became of each of `raws`, in order; with `wait_seconds`, after waiting so long for their end.
+
+        What is let in is told to the peers, unless it comes from one.
+        """
         outcomes: list[Outcome | None] = [None] * len(raws)
         admitted: list[tuple[int, SignedTransaction]] = []
         began = time.perf_counter()
@@ -98,14 +104,15 @@ class Submissions:
             admitted.append((position, signed))
         self.decode_seconds += time.perf_counter() - began
         if admitted:
-            await self._verify(admitted, outcomes, wait_seconds is not None)
+            let_in = await self._verify(admitted, outcomes, wait_seconds is not None)
+            if let_in and not from_peer:
+                self.gossip(let_in)
         waiting: dict[bytes, _Pending] = {}
         if wait_seconds is not None:
             for outcome in outcomes:
                 if outcome is not None and outcome.error is None and outcome.id in self.mempool:
                     waiting[outcome.id] = self._pending.setdefault(outcome.id, _Pending())
-        if self.producer is not None:
-            self.producer.wake()
+        self.wake()
         if self._stopped is not None:
             self.stop(self._stopped)
         elif waiting and wait_seconds is not None:
@@ -146,7 +153,8 @@ class Submissions:
 
     async def _verify(
         self, admitted: list[tuple[int, SignedTransaction]], outcomes: list[Outcome | None], waits: bool
-    ) -> None:
+    ) -> list[SignedTransaction]:
+        let_in: list[SignedTransaction] = []
         checks = [check for _, signed in admitted for check in signed.signature_checks()]
         verdicts = await self.verifier.check(checks)
         everything = b"\0" not in verdicts
@@ -162,8 +170,10 @@ class Submissions:
                 outcomes[position] = _refusal(signed, error, waits)
             else:
                 self.accepted += 1
+                let_in.append(signed)
                 outcomes[position] = Outcome(signed.id)
             start = end
+        return let_in
 
     def _met_its_end(self, outcome: Outcome) -> Outcome:
         """What became of one that waited when it was sent again, where a block took it before anyone could wait."""

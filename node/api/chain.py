@@ -46,6 +46,12 @@ async def chain(request: web.Request) -> web.Response:
     )
 
 
+@ROUTES.get("/v1/node")
+async def node(request: web.Request) -> web.Response:
+    """The node among its peers: height, round, lag, and how each connection does."""
+    return answer(node_of(request).describe())
+
+
 @ROUTES.get("/v1/genesis")
 async def genesis(request: web.Request) -> web.Response:
     """The genesis document."""

@@ -115,6 +115,32 @@ _SCHEMAS: Schema = {
             "mempool": _object({"transactions": _INTEGER, "bytes": _INTEGER}),
         }
     ),
+    "Node": _object(
+        {
+            "height": _INTEGER,
+            "round": _INTEGER,
+            "phase": {"type": "string"},
+            "validator": _nullable(_ADDRESS),
+            "caught_up": {"type": "boolean"},
+            "missed_rounds": _INTEGER,
+            "lag_heights": _INTEGER,
+            "peers": {
+                "type": "array",
+                "items": _object(
+                    {
+                        "node": _HASH,
+                        "organisation": {"type": "string"},
+                        "connected": {"type": "boolean"},
+                        "height": _nullable(_INTEGER),
+                        "remote": {"type": "string"},
+                        "rtt_us": _nullable(_INTEGER),
+                        "ban": _nullable(_object({"reason": {"type": "string"}, "seconds_left": _INTEGER})),
+                        "last_end": {"type": "string"},
+                    }
+                ),
+            },
+        }
+    ),
     "BlockRow": _object(
         {
             "height": _INTEGER,
@@ -288,6 +314,9 @@ def _paths(registry: Registry) -> Schema:
     paths: Schema = {
         "/v1/chain": {
             "get": {"summary": "Head, validators, parameters", "responses": {"200": _answer("Chain", "The chain")}}
+        },
+        "/v1/node": {
+            "get": {"summary": "The node among its peers", "responses": {"200": _answer("Node", "Where it stands")}}
         },
         "/v1/genesis": {
             "get": {"summary": "The genesis document", "responses": {"200": _answer("Genesis", "The genesis document")}}

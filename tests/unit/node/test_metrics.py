@@ -3,8 +3,8 @@ from __future__ import annotations
 from prometheus_client.parser import text_string_to_metric_families
 
 from node.chain import Chain
+from node.committed import Committed, Steps
 from node.metrics import Metrics
-from node.producer import Committed, Steps
 from tests.chains import create, new_chain, propose, seal, signed, transfer
 
 

@@ -9,11 +9,13 @@ import pytest
 from consensus.quorum import check_certificate
 from ledger.errors import Fault, Invalid, TrothError
 from ledger.genesis import Parameters
-from node import producer as module
+from node import builder as module
+from node.builder import SLICE
 from node.chain import Chain, Head
+from node.committed import Committed
 from node.keyvalue import WRITE_FAILED
 from node.mempool import Limits, Mempool
-from node.producer import SLICE, Committed, Producer
+from node.producer import Producer
 from tests.chains import (
     START_MS,
     account,

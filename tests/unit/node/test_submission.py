@@ -62,7 +62,7 @@ class _Taking:
             now_ms=lambda: soon_ms() - 60 * 60 * 1000,
             write=self._write,
         )
-        self.submissions.producer = self.producer
+        self.submissions.wake = self.producer.wake
         self.submit = self.submissions.submit
 
     @staticmethod

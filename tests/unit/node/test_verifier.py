@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+import uvloop
 
 from ledger.errors import Fault
 from node.verifier import BATCH, Check, Verifier, Workers
@@ -194,3 +195,22 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     while not all(_gone(pid) for pid in pids):
         assert time.monotonic() < deadline, "the workers outlive their parent"
         time.sleep(0.02)
+
+
+def test_a_job_larger_than_a_pipe_takes_is_verified_whole(workers: Workers) -> None:
+    """Found by a node that synced: one block's signatures in one job filled the pipe, and the node stopped."""
+    checks = _checks(5_000, bad=4_321)
+
+    async def test() -> None:
+        verifier = Verifier(workers)
+        try:
+            verdicts = await asyncio.gather(
+                verifier.check(checks), verifier.check(checks[:1]), verifier.check(checks[4_321:4_322])
+            )
+        finally:
+            verifier.close()
+        assert [len(each) for each in verdicts] == [5_000, 1, 1]
+        assert verdicts[0].index(0) == 4_321 and verdicts[0].count(0) == 1
+        assert (verdicts[1], verdicts[2]) == (b"\1", b"\0")
+
+    uvloop.run(test())  # the loop that nodes run on: it makes a pipe that it watches non-blocking

@@ -9,11 +9,14 @@ import contextlib
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
+from typing import Any, TypeAlias
+
+import pytest
 
 from ledger import codec
 from ledger.errors import Invalid
@@ -30,12 +33,22 @@ from node.network.node_key import NodeIdentity, load_node_key, write_node_key
 from node.network.peers import Peers, PeerStatus, RegisteredNode
 from node.network.settings import Settings, settings_for
 
+Run: TypeAlias = Callable[[Coroutine[Any, Any, None]], None]
+LOOPS = ("asyncio", "uvloop")
 NETWORK = Network("test-chain", b"g" * 32)
 LOOPBACK = Address("127.0.0.1", 0)
 WAIT_SECONDS = 20.0
 QUICK = settings_for(Parameters())._replace(
     ping_seconds=0.1, tick_seconds=0.02, backoff_seconds=0.05, backoff_most_seconds=0.2, steady_seconds=0.2
 )
+
+
+def loop_runner(name: str) -> Run:
+    """What runs a test on one of LOOPS: each event loop that a node may run on."""
+    if name == "asyncio":
+        return asyncio.run
+    uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed (extra `fast`)")
+    return uvloop.run  # type: ignore[no-any-return]
 
 
 def node_key(name: str) -> PrivateKey:

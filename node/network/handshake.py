@@ -23,7 +23,6 @@ from typing import NamedTuple
 
 from ledger import codec
 from ledger.errors import Invalid, Refused, TrothError, define
-from ledger.hashes import tagged
 from ledger.keys import PrivateKey, verify
 from ledger.node_address import Address, parse_address
 from ledger.node_certificate import certificate_key
@@ -41,7 +40,7 @@ PROTOCOL_HIGHEST = 1
 NONCE_BYTES = 32
 INSTANCE_BYTES = 16
 
-_proof_hash = tagged("node-handshake")
+_PROOF_PREFIX = b"troth/sign/node-handshake\0"
 
 
 class Network(NamedTuple):
@@ -167,7 +166,7 @@ class Handshake:
         ours = (self.hello, sha256(self._own_certificate).digest())
         theirs = (self._theirs[0], sha256(self._peer_certificate).digest())
         dialler, acceptor = (ours, theirs) if self._dialled else (theirs, ours)
-        return _proof_hash(codec.encode(("dialler" if by_dialler else "acceptor", *dialler, *acceptor)))
+        return _PROOF_PREFIX + codec.encode(("dialler" if by_dialler else "acceptor", *dialler, *acceptor))
 
 
 REASONS = {

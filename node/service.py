@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from consensus.engine import Engine
 from consensus.engine import Settings as EngineSettings
-from consensus.guard import Record, check_not_rolled_back, first_record
+from consensus.guard import PreparedBlock, Record, check_not_rolled_back, check_prepared_kept, first_record
 from consensus.quorum import quorum
 from ledger.address import address_of, to_text
-from ledger.errors import Fault, Invalid, TrothError, Unavailable, define
+from ledger.errors import Fault, Invalid, Refused, TrothError, Unavailable, define
 from ledger.genesis import Genesis
 from ledger.keys import PrivateKey
 from ledger.node_address import Address, parse_address
@@ -152,16 +152,21 @@ class Node:
         address = bytes(20) if signer is None else signer.address
         if signer is not None:
             _check_record(chain, record, address)
+        prepared = chain.store.prepared()
+        # An emptied database has lost what the last COMMIT was prepared by. That could only do harm at the record's
+        # own height, so the node follows until the others have decided it, and signs from the next one on.
+        lost = not _is_kept(record, prepared)
         engine = Engine(
             genesis.chain_id,
             address,
             record,
-            chain.store.prepared(),
+            prepared,
             EngineSettings(
                 block_interval_ms=genesis.parameters.block_interval_ms,
                 timeout_ms=ROUND_TIMEOUT_MS,
                 timeout_cap_ms=ROUND_TIMEOUT_CAP_MS,
             ),
+            prepared_lost=lost,
         )
         self.peering = Peering(chain, self.submissions)
         host = ConsensusHost(
@@ -175,7 +180,7 @@ class Node:
             now_ms=self.now_ms,
             write=self._write,
         )
-        self.sync = Sync(chain, host, self.peering, quorum(len(chain.validators)) - 1)
+        self.sync = Sync(chain, host, self.peering, quorum(len(chain.validators)) - 1, record.height if lost else 0)
         peers = Peers(
             membership.identity,
             Network(genesis.chain_id, genesis.id()),
@@ -368,6 +373,14 @@ class Node:
             self.log.error("the producer failed", exc_info=error)
             self.failed(Fault(PRODUCER_FAILED, f"{type(error).__name__} while a block was made"))
         self.stopping.set()
+
+
+def _is_kept(record: Record, prepared: PreparedBlock | None) -> bool:
+    try:
+        check_prepared_kept(record, prepared)
+    except Refused:
+        return False
+    return True
 
 
 def _check_record(chain: Chain, record: Record, address: bytes) -> None:

@@ -49,16 +49,18 @@ class _Asked(NamedTuple):
 
 
 class Sync:
-    """One node's side of it. `needed` is how many other nodes must be heard from.
+    """One node's side of it. `needed` is how many other nodes must be heard from, `least_height` what must be
+    decided before this node may sign (see `node.service`).
 
     `heights` is where each peer says that its chain ends.
     """
 
-    def __init__(self, chain: Chain, host: ConsensusHost, link: Link, needed: int) -> None:
+    def __init__(self, chain: Chain, host: ConsensusHost, link: Link, needed: int, least_height: int = 0) -> None:
         self.chain = chain
         self._host = host
         self._link = link
         self.needed = needed
+        self._least_height = least_height
         self.heights: dict[bytes, int] = {}
         self._asked: _Asked | None = None
         self._caught_up = False
@@ -149,7 +151,7 @@ class Sync:
             self._lags_since = None
         elif self._lags_since is None:
             self._lags_since = now
-        heard = len(self.heights) >= self.needed
+        heard = len(self.heights) >= self.needed and self.chain.head.height >= self._least_height
         caught_up = lag < FAR_BEHIND if self._caught_up else heard and not lag
         if caught_up != self._caught_up:
             self._caught_up = caught_up

@@ -127,7 +127,7 @@ class Member:
 
     def registered(self) -> RegisteredNode:
         """As others register it: with its address once it listens."""
-        known = () if self.address == LOOPBACK else (self.address,)
+        known = () if self.address.port == 0 else (self.address,)
         return RegisteredNode(f"org-{self.name}", self.identity.certificate, known)
 
     def status(self, other: Member) -> PeerStatus:

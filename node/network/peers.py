@@ -40,6 +40,7 @@ from node.network.connection import Connection
 from node.network.frames import Channel, frame
 from node.network.gate import Gate
 from node.network.handshake import INSTANCE_BYTES, NONCE_BYTES, Established, Handshake, Network, newer_wins
+from node.network.meter import Bucket
 from node.network.node_key import NodeIdentity
 from node.network.outbox import Room
 from node.network.settings import Settings
@@ -108,12 +109,14 @@ class _Peer:
 
     __slots__ = (
         "bytes_in", "bytes_out", "connection", "dialling", "dropped", "failures", "id", "last_end", "learned",
-        "messages_in", "messages_out", "next_dial", "node", "shaking",
+        "messages_in", "messages_out", "next_dial", "node", "openings",
+        "shaking",
     )  # fmt: skip
 
-    def __init__(self, identifier: bytes, node: RegisteredNode, next_dial: float) -> None:
+    def __init__(self, identifier: bytes, node: RegisteredNode, next_dial: float, openings: Bucket) -> None:
         self.id = identifier
         self.node = node
+        self.openings = openings
         self.learned: Address | None = None
         self.connection: Connection | None = None
         self.shaking: list[Connection] = []
@@ -201,7 +204,8 @@ class Peers:
             else:
                 # Two nodes that start together would dial each other: the greater id waits a little for the smaller.
                 delay = self.backoff(2) if identifier < self._identity.id else 0.0
-                self._peers[identifier] = _Peer(identifier, node, now + delay)
+                openings = Bucket(self.settings.openings_per_second, self.settings.openings_at_once, now)
+                self._peers[identifier] = _Peer(identifier, node, now + delay, openings)
 
     async def start(self, listen: Address | None, advertise: Address | None = None) -> None:
         """Listens (where told to; port 0 takes any) and begins to dial. `advertise` is where peers shall dial back.
@@ -337,6 +341,11 @@ class Peers:
         if established.address is not None:
             host, port = established.address
             peer.learned = Address(host or connection.remote, port)
+        if not connection.dialled:
+            peer.openings.take(1, self.now())
+            if peer.openings.seconds_overdrawn > 0:
+                connection.end(Reason.FLOOD, "one connection after the other")
+                return
         older = peer.connection
         if older is not None:
             if not newer_wins(self._identity.id, peer.id, older.bond, connection.bond):

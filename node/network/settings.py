@@ -49,6 +49,9 @@ class Settings(NamedTuple):
     write_bytes: int = 128 << 10
     """What TLS may hold of the outbox, which orders nothing any more."""
     handshakes_per_node: int = 4
+    openings_per_second: float = 0.5
+    """Finished handshakes of connections that one node opens; each makes this node tell it what it may have missed."""
+    openings_at_once: int = 20
     pending: int = 64
     """Connections in TLS handshake, in all."""
     pending_per_address: int = 16
@@ -65,7 +68,7 @@ def settings_for(parameters: Parameters) -> Settings:
             CONTROL: Rate(messages=50, bytes=50 * 1024),
             Channel.CONSENSUS: Rate(messages=4_000, bytes=4 * consensus),
             Channel.BLOCKS: Rate(messages=1_000, bytes=4 * blocks),
-            Channel.TRANSACTIONS: Rate(messages=10_000, bytes=16 << 20),
+            Channel.TRANSACTIONS: Rate(messages=2_000, bytes=8 << 20),
         },
         rooms={
             CONTROL: Room(messages=64, bytes=64 * 1024),

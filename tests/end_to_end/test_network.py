@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ledger.errors import Invalid, Refused, Unavailable
+from ledger.node_address import Address
 from node.network.bans import Reason
 from node.network.frames import HELLO, PING, PROOF, Channel, frame
 from node.network.handshake import decode_hello
@@ -130,6 +131,24 @@ def test_a_node_that_stops_says_so_and_is_found_again(run: Run, tmp_path: Path) 
             await again.start()
             await connected(a, again)
             assert a.heard.events == [("+", b.id), ("-", b.id), ("+", b.id)]
+
+    run(main())
+
+
+def test_nodes_meet_over_ipv6(run: Run, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError as error:
+            pytest.skip(f"this machine has no IPv6 loopback: {error}")
+
+    async def main() -> None:
+        async with TestNetwork(tmp_path) as network:
+            for name in ("a", "b"):
+                network.add(name).address = Address("::1", 0)
+            a, b = await network.start("a", "b")
+            await connected(a, b)
+            assert {a.status(b).remote, b.status(a).remote} == {"::1"}
 
     run(main())
 

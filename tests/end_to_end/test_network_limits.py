@@ -189,6 +189,21 @@ def test_one_node_cannot_hold_many_handshakes(run: Run, tmp_path: Path) -> None:
     run(main())
 
 
+def test_one_connection_after_the_other_is_a_flood(run: Run, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with TestNetwork(tmp_path) as network:
+            a, b = await network.start("a", "b", by_hand=("guest",))
+            await connected(a, b)
+            for _ in range(QUICK.openings_at_once):
+                await Hand(tmp_path, "guest", a).shake()
+            last = await Hand(tmp_path, "guest", a).shake()
+            assert (await last.farewell())[:2] == ("flood", "one connection after the other")
+            assert a.heard.events.count(("+", last.identity.id)) <= QUICK.openings_at_once
+            assert a.status(b).connected and a.status(b).ban is None
+
+    run(main())
+
+
 def test_a_handler_that_has_too_much_to_do_holds_a_peer_back(run: Run, tmp_path: Path) -> None:
     async def main() -> None:
         settings = QUICK._replace(silent_seconds=0.5)

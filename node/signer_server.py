@@ -93,8 +93,8 @@ class SignerServer:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        with suppress(FileNotFoundError):
-            self.path.unlink()
+        if self._server is not None:
+            self.path.unlink(missing_ok=True)
         self._guarded.close()
         self._log.info("signer stopped")
 

@@ -206,6 +206,13 @@ class NodeClient:
             self._strange("/chain is not the description of a chain")
         return found
 
+    def node(self) -> dict[str, Any]:
+        """`GET /v1/node`: the node's height, round, peers and lag."""
+        found = self.get("/node")
+        if type(found) is not dict or type(found.get("peers")) is not list:
+            self._strange("/node is not the description of a node")
+        return found
+
     def view(self, contract: str, view: str, arguments: dict[str, Any], *, height: int | None = None) -> Any:
         """What a view returns, in its JSON form. `arguments` are in theirs."""
         return self.post(f"/contracts/{contract}/views/{view}", arguments, height=height)["value"]

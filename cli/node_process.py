@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from cli.client import NodeClient
 from cli.commands.node import fetch_readiness
@@ -63,8 +62,15 @@ class NodeProcess:
             )
         self.pid = self._process.pid
 
-    def wait_ready(self, seconds: float = READY_SECONDS) -> dict[str, Any]:
-        """Its readiness, once it is ready.
+    def is_ready(self) -> bool:
+        """Whether it answers, and says that it is ready."""
+        try:
+            return bool(fetch_readiness(self.url, timeout_seconds=2.0)["ready"]) and self._is_ours()
+        except Unavailable:
+            return False
+
+    def wait_ready(self, seconds: float = READY_SECONDS) -> None:
+        """Returns once it is ready.
 
         Raises Fault (E-CLI-009) where it ended, Unavailable (E-CLI-010), KeyboardInterrupt where a signal came.
         """
@@ -75,10 +81,8 @@ class NodeProcess:
             code = self._process.poll()
             if code is not None:
                 raise Fault(NODE_ENDED, f"{self.name} {how_it_ended(code)} before it was ready")
-            with suppress(Unavailable):
-                readiness = fetch_readiness(self.url, timeout_seconds=2.0)
-                if readiness["ready"] and self._is_ours():
-                    return readiness
+            if self.is_ready():
+                return
             if time.monotonic() > deadline:
                 raise Unavailable(NOT_READY, f"{self.name} at {self.url} is not ready after {seconds:.0f} s")
             time.sleep(0.05)
@@ -111,6 +115,11 @@ class NodeProcess:
         """Asks it to end; what it was doing is finished first."""
         if self._process.poll() is None:
             self._process.terminate()
+
+    def wake(self) -> None:
+        """Lets it and its workers go on where a signal had stopped them."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """Ends it and all its workers at once."""

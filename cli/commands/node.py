@@ -52,11 +52,13 @@ def start(session: Session, passphrase_file: Path | None) -> None:
 def status(ctx: click.Context, session: Session, url: str | None) -> None:
     """Say how a node does. Exit code 0 where it is ready, 6 where it is not or cannot be reached."""
     from cli.client import NodeClient
+    from cli.node_status import count, words
     from cli.values import now_ms, show_time
     from node.home import Home
 
     with NodeClient(url or session.config.api_url, timeout_seconds=session.config.api.timeout_ms / 1000) as client:
         chain = client.chain()
+        info = client.node()
         readiness = fetch_readiness(client.url, session.config.api.timeout_ms / 1000)
     pid = None if url else Home(session.home).running_pid()
     waiting = chain["mempool"]
@@ -75,21 +77,29 @@ def status(ctx: click.Context, session: Session, url: str | None) -> None:
             f"It is {head}.",
             f"{chain['transactions']} transactions are final; "
             f"{waiting['transactions']} wait ({waiting['bytes']} bytes).",
-            f"{len(chain['validators'])} validator{'s' if len(chain['validators']) != 1 else ''}; "
+            f"{count(len(chain['validators']), 'validator')}; "
             f"state can be read from height {chain['oldest_state']} on.",
+            *words(info),
         ]
         return "\n".join(lines)
 
-    session.result("node-status", {"url": client.url, "pid": pid, "readiness": readiness, "chain": chain}, text)
+    data = {"url": client.url, "pid": pid, "readiness": readiness, "chain": chain, "node": info}
+    session.result("node-status", data, text)
     if not readiness["ready"]:
         ctx.exit(EXIT_NOT_READY)
 
 
 def load_genesis(home: Home) -> Genesis:
     """The genesis document of a home. Raises NotFound (E-HOME-004), Invalid (E-GENESIS-001, E-HOME-007)."""
+    from ledger.errors import NotFound
     from ledger.genesis import parse_genesis
 
-    return parse_genesis(home.read_text(home.genesis_file))
+    try:
+        text = home.read_text(home.genesis_file)
+    except NotFound as error:
+        fix = "once the members have composed it: troth join FILE; else restore it from a backup"
+        raise NotFound(error.code, error.cause, fix=fix) from None
+    return parse_genesis(text)
 
 
 def fetch_readiness(url: str, timeout_seconds: float) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from consensus import events
 from consensus.engine import Engine
 from consensus.evidence import DoubleSign
 from consensus.guard import PreparedBlock
-from consensus.messages import Decided, Message, encode, signed_payload
+from consensus.messages import Decided, Message, signed_payload
 from consensus.quorum import check_certificate
 from ledger.block import Certificate, decode_block
 from ledger.errors import Fault, TrothError, VerifyFailed
@@ -51,10 +51,10 @@ PUNISHED = frozenset({"BAD_SIGNATURE", "BAD_CERTIFICATE", "INVALID_BLOCK"})
 class Network(Protocol):
     """What the host needs of the peers."""
 
-    def broadcast(self, message: bytes) -> None:
+    def broadcast(self, message: Message) -> None:
         """Sends a consensus message to all peers."""
 
-    def send(self, peer: bytes, message: bytes) -> None:
+    def send(self, peer: bytes, message: Message) -> None:
         """Sends a consensus message to one."""
 
     def accuse(self, peer: bytes, cause: str) -> None:
@@ -132,6 +132,7 @@ class ConsensusHost:
         self._steps: dict[bytes, tuple[float, float]] = {}
         self._work_told = 0
         self._block_at = time.monotonic()
+        self._opened_height, self._opened_at = 0, self._block_at - self._interval
 
     # What others tell the host
 
@@ -186,6 +187,7 @@ class ConsensusHost:
             task.result()  # a failure of building or judging is the node's
         if self._wants_block():
             self._work_told = self.engine.height
+            self._opened()
             return events.Work(self.engine.height)
         self._arrived.clear()
         with contextlib.suppress(TimeoutError):
@@ -195,9 +197,23 @@ class ConsensusHost:
         return events.Tick()
 
     def _wants_block(self) -> bool:
-        if self._work_told == self.engine.height:
+        now = time.monotonic()
+        if self._work_told == self.engine.height or now < self._opened_at + self._interval:
             return False
-        return len(self._mempool) > 0 or time.monotonic() >= self._block_at + self._heartbeat
+        return len(self._mempool) > 0 or now >= self._block_at + self._heartbeat
+
+    def _opened(self) -> None:
+        """Notes when agreement on the present height began: the block interval runs from there to the next height.
+
+        So a block that takes longer than the interval is followed at once by the next. The engine's own interval is
+        zero: it opens a height when it is told of work, or by another's proposal.
+        """
+        if self._opened_height != self.engine.height:
+            self._opened_height, self._opened_at = self.engine.height, time.monotonic()
+
+    @property
+    def _interval(self) -> float:
+        return self.chain.genesis.parameters.block_interval_ms / 1000
 
     @property
     def _heartbeat(self) -> float:
@@ -205,7 +221,9 @@ class ConsensusHost:
 
     def _patience(self) -> float:
         deadline = self.engine.deadline_ms
-        until = self._block_at + self._heartbeat if self._work_told != self.engine.height else time.monotonic() + 60
+        until = time.monotonic() + 60
+        if self._work_told != self.engine.height:
+            until = self._opened_at + self._interval if len(self._mempool) else self._block_at + self._heartbeat
         if deadline is not None:
             until = min(until, deadline / 1000)
         return max(until - time.monotonic(), 0.001)
@@ -247,12 +265,13 @@ class ConsensusHost:
             elif isinstance(output, events.Sign):
                 todo += await self._sign(output)
             elif isinstance(output, events.Broadcast | events.Relay):
-                self._network.broadcast(encode(output.message))
+                self._network.broadcast(output.message)
             elif isinstance(output, events.Send):
-                self._network.send(output.peer, encode(output.message))
+                self._network.send(output.peer, output.message)
             elif isinstance(output, events.Build):
                 self._start(self._build(output))
             elif isinstance(output, events.Judge):
+                self._opened()
                 self._start(self._judge(output))
             elif isinstance(output, events.Decide):
                 todo += await self._decide(output)
@@ -264,7 +283,7 @@ class ConsensusHost:
             if 0 < output.height <= self.chain.head.height:
                 store = self.chain.store
                 decided = Decided(store.certificate(output.height), store.block_bytes(output.height))
-                self._network.send(output.peer, encode(decided))
+                self._network.send(output.peer, decided)
         elif isinstance(output, events.Behind):
             self._network.behind(output.peer, output.height)
         elif isinstance(output, events.Evidence):

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 from consensus.events import Connected
 from consensus.evidence import DoubleSign
+from consensus.messages import Message
 from consensus.messages import decode as decode_consensus
+from consensus.messages import encode as encode_consensus
 from ledger.errors import Fault, TrothError
 from ledger.transaction import BAD_SIGNATURE, SignedTransaction
 from node.chain import Chain, Head
@@ -130,13 +132,14 @@ class Peering:
 
     # For the consensus host (node.consensus_host.Network)
 
-    def broadcast(self, message: bytes) -> None:
+    def broadcast(self, message: Message) -> None:
         """Sends a consensus message to all peers."""
-        self._broadcast(Channel.CONSENSUS, message)
+        if self.peers is not None and self.peers.connected:
+            self._broadcast(Channel.CONSENSUS, encode_consensus(message))
 
-    def send(self, peer: bytes, message: bytes) -> None:
+    def send(self, peer: bytes, message: Message) -> None:
         """Sends one to one peer."""
-        self._send(peer, Channel.CONSENSUS, message)
+        self._send(peer, Channel.CONSENSUS, encode_consensus(message))
 
     def behind(self, peer: bytes, height: int) -> None:
         """Passes on that a peer is ahead."""

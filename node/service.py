@@ -162,7 +162,7 @@ class Node:
             record,
             prepared,
             EngineSettings(
-                block_interval_ms=genesis.parameters.block_interval_ms,
+                block_interval_ms=0,  # the host keeps it: see `ConsensusHost`
                 timeout_ms=ROUND_TIMEOUT_MS,
                 timeout_cap_ms=ROUND_TIMEOUT_CAP_MS,
             ),

@@ -48,6 +48,7 @@ COMMANDS: dict[str, Entry] = {
     "demo": Entry("cli.commands.demo", "demo", "A scenario on real input, from start to audit."),
     "init": Entry("cli.commands.init", "init", "Create a home: keys, settings and a genesis document."),
     "node": Entry("cli.commands.node", "node", "Start a node, or ask how it does."),
+    "signer": Entry("cli.commands.signer", "signer", "Hold a validator's key in a process of its own."),
     "keys": Entry("cli.commands.keys", "keys", "Make, import, export and list keys."),
     "points": Entry("cli.commands.points", "points", "Programmes of points: create, mint, transfer, redeem."),
     "certificate": Entry("cli.commands.certificate", "certificate", "Certificates of products."),

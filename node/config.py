@@ -169,6 +169,13 @@ class Validator:
         "a label of `troth keys list`, or dev:NAME",
         "The label of the validator's key in HOME/keys. dev:NAME is a public development key, for dev chains only.",
     )
+    signer: str = _text(
+        "",
+        r'|[^\x00-\x1f\x7f"\\]{1,255}',
+        "the path of a socket, or nothing",
+        "The socket of the signer that holds the validator's key, as `troth signer start` prints it; a path that is "
+        "not absolute begins at the home. Nothing: the node itself opens the key.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +200,14 @@ class Config:
             return self.api.url.rstrip("/")
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.api.host, self.api.host)  # noqa: S104  compared, not bound
         return f"http://[{host}]:{self.api.port}" if ":" in host else f"http://{host}:{self.api.port}"
+
+    @property
+    def signer_socket(self) -> Path | None:
+        """The socket of the validator's signer; None where the node itself opens the key."""
+        if not self.validator.signer:
+            return None
+        home = Path() if self.path is None else self.path.parent
+        return home / Path(self.validator.signer).expanduser()
 
     @property
     def verify_workers(self) -> int:

@@ -110,6 +110,7 @@ def test_an_instance_beyond_the_last_port_is_refused(tmp_path: Path) -> None:
         ("[store]\nkind = 'leveldbb'\n", "E-CONFIG-002", "not 'leveldbb'; did you mean leveldb?"),
         ("[store]\nkind = ['lmdb']\n", "E-CONFIG-002", "store.kind takes one of"),
         ("[validator]\nkey = '../key'\n", "E-CONFIG-002", "validator.key takes a label"),
+        ("[validator]\nsigner = 'a\"b'\n", "E-CONFIG-002", "validator.signer takes the path of a socket, or nothing"),
         ("[api\n", "E-CONFIG-003", "line 1"),
         ("[api]\nport = 1\nport = 2\n", "E-CONFIG-003", "line 3"),
     ],
@@ -217,3 +218,10 @@ def test_the_defaults_are_those_of_what_they_configure() -> None:
 def test_a_configuration_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Config().api.port = 1  # type: ignore[misc]
+
+
+def test_the_signers_socket_begins_at_the_home_unless_it_is_absolute(tmp_path: Path) -> None:
+    assert load(tmp_path).signer_socket is None
+    assert load(tmp_path, validator__signer="signing/socket").signer_socket == tmp_path / "signing" / "socket"
+    assert load(tmp_path, validator__signer="/run/troth/socket").signer_socket == Path("/run/troth/socket")
+    assert load(tmp_path, validator__signer="~/signer/socket").signer_socket == Path.home() / "signer" / "socket"

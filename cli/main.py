@@ -47,6 +47,8 @@ COMMANDS: dict[str, Entry] = {
     "dev": Entry("cli.commands.dev", "dev", "A running chain with funded example accounts, for development."),
     "demo": Entry("cli.commands.demo", "demo", "A scenario on real input, from start to audit."),
     "init": Entry("cli.commands.init", "init", "Create a home: keys, settings and a genesis document."),
+    "genesis": Entry("cli.commands.genesis", "genesis", "Found a network: members' files, the genesis document."),
+    "join": Entry("cli.commands.join", "join", "Take the network's genesis document into this home."),
     "node": Entry("cli.commands.node", "node", "Start a node, or ask how it does."),
     "signer": Entry("cli.commands.signer", "signer", "Hold a validator's key in a process of its own."),
     "keys": Entry("cli.commands.keys", "keys", "Make, import, export and list keys."),

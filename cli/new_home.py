@@ -103,6 +103,27 @@ def dev_keys(brands: Sequence[Brand]) -> dict[str, PrivateKey]:
     return {label: keystore.dev_key(label) for label in labels(brands)}
 
 
+def make_keys(home: Home, labels: Sequence[str], passphrase: str, count: int) -> tuple[dict[str, PrivateKey], str]:
+    """A key for each label, from `count` fresh words, which are returned too; empty where no key had to be made.
+
+    A key file that an interrupted run left is opened and kept.
+    """
+    from node import wallet
+
+    words = wallet.new_words(count)
+    keys: dict[str, PrivateKey] = {}
+    made = 0
+    for account, label in enumerate(labels):
+        path = home.keys / (label + keystore.SUFFIX)
+        if path.exists():
+            keys[label] = keystore.load(path, passphrase)
+            continue
+        keys[label] = wallet.private_key(words, account)
+        keystore.save(home.keys, label, keys[label], passphrase)
+        made += 1
+    return keys, words if made else ""
+
+
 def check_absent(path: Path) -> None:
     """Raises Refused (E-HOME-002) where there is a home already, before anything is asked."""
     home = Home(path)

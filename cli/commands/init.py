@@ -13,8 +13,6 @@ from cli.session import Session, pass_session
 
 if TYPE_CHECKING:
     from cli.new_home import Brand
-    from ledger.keys import PrivateKey
-    from node.home import Home
 
 
 @click.command()
@@ -57,7 +55,7 @@ def init(
     the organisations' follow in order.
     """
     from cli.key_access import check_dev_chain
-    from cli.new_home import check_absent, check_labels, compose_genesis, labels, write_home
+    from cli.new_home import check_absent, check_labels, compose_genesis, labels, make_keys, write_home
     from cli.new_home import dev_keys as public_keys
     from cli.values import now_ms
     from ledger.address import address_of, to_text
@@ -87,7 +85,7 @@ def init(
     if not dev_keys:
         passphrase = session.passphrase(passphrase_file, confirm=True)
         Home.create(session.home)
-        known, words = _make_keys(home, labels(brands), passphrase, int(count))
+        known, words = make_keys(home, labels(brands), passphrase, int(count))
         genesis = compose_genesis(chain_id, time_ms, brands, {label: key.public for label, key in known.items()})
     write_home(session.home, genesis, dev=dev_keys)
 
@@ -151,21 +149,3 @@ def _brands(texts: tuple[str, ...], members: tuple[str, ...]) -> list[Brand]:
     if given:
         raise click.BadParameter(f"{next(iter(given))!r} is no --organisation here", param_hint="--member")
     return brands
-
-
-def _make_keys(home: Home, labels: list[str], passphrase: str, count: int) -> tuple[dict[str, PrivateKey], str]:
-    """A key for each label, from fresh words. A key file that an interrupted run left is opened and kept."""
-    from node import keystore, wallet
-
-    words = wallet.new_words(count)
-    keys: dict[str, PrivateKey] = {}
-    made = 0
-    for account, label in enumerate(labels):
-        path = home.keys / (label + keystore.SUFFIX)
-        if path.exists():
-            keys[label] = keystore.load(path, passphrase)
-            continue
-        keys[label] = wallet.private_key(words, account)
-        keystore.save(home.keys, label, keys[label], passphrase)
-        made += 1
-    return keys, words if made else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tests.networks import (
     LOOPBACK,
     LOOPS,
     QUICK,
+    WAIT_SECONDS,
     Hand,
     Proxy,
     Run,
@@ -59,7 +61,9 @@ def test_a_flood_is_held_back_then_banned_and_memory_stays_bounded(run: Run, tmp
                     await guest.send(flood)
 
             pouring = asyncio.create_task(pour())
+            deadline = time.monotonic() + WAIT_SECONDS
             while not a.heard.ends:
+                assert time.monotonic() < deadline, "the flood goes on"
                 highest = max(highest, process.memory_info().rss)
                 buffered = max(buffered, a.peers.buffered_bytes)
                 a.peers.send(b.id, C, b"meanwhile")

@@ -199,7 +199,8 @@ def test_nothing_counts_after_the_end() -> None:
         connection.end(Reason.STOPPING, "the node stops")
         assert byes(wire) == [("stopping", "the node stops", 0)] and wire.state == "closed"
         for _ in range(100):
-            connection.data_received(frame(C, b"late") + b"\xff" * 1_000 + b"\x10\0\0")
+            connection.data_received(frame(C, b"late") + b"\xff" * 1_000)
+            connection.data_received(b"\x10\0\1\0\0" + bytes(1_000))
         connection.end(Reason.GARBAGE, "a second reason")
         connection.check(keeper.time + 1_000)
         assert not connection.send(C, frame(C, b"late"))

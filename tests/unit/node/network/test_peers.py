@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,6 +83,18 @@ def test_reports_ban_with_reason_and_end_and_unregistering_forgets(peers: Peers,
     peers.register([_node("c")])
     peers.register([_node("b"), _node("c")])
     assert all(status.ban is None for status in peers.status())
+
+
+def test_a_banned_node_is_not_dialled(peers: Peers, hands: _Hands) -> None:
+    async def main() -> int:
+        hands.seconds += 100.0
+        peers.report(node_key("b").public, Reason.LIE, "a height")
+        peers.tick()
+        dialling = len(asyncio.all_tasks()) - 1
+        await peers.stop()
+        return dialling
+
+    assert asyncio.run(main()) == 1  # c alone
 
 
 @pytest.mark.parametrize(

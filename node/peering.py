@@ -57,7 +57,9 @@ class Peering:
         self._host, self._sync, self.peers = host, sync, peers
 
     def start(self) -> None:
-        """Begins to review, a few times a second, whether blocks are missing."""
+        """Begins to review, now and then a few times a second, whether blocks are missing."""
+        assert self._sync is not None
+        self._sync.review()
         self._reviewing = asyncio.create_task(self._review())
 
     async def stop(self) -> None:

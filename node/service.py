@@ -18,7 +18,7 @@ from consensus.engine import Engine
 from consensus.engine import Settings as EngineSettings
 from consensus.guard import PreparedBlock, Record, check_not_rolled_back, check_prepared_kept, first_record
 from consensus.quorum import quorum
-from ledger.address import address_of, to_text
+from ledger.address import to_text
 from ledger.errors import Fault, Invalid, Refused, TrothError, Unavailable, define
 from ledger.genesis import Genesis
 from ledger.keys import PrivateKey
@@ -34,11 +34,11 @@ from node.mempool import Limits, Mempool
 from node.metrics import Metrics
 from node.network.handshake import Network
 from node.network.node_key import NodeIdentity, load_node_key
-from node.network.peers import Peers, RegisteredNode
+from node.network.peers import Peers, PeerStatus, registered_nodes
 from node.network.settings import settings_for
 from node.peering import Peering
-from node.producer import Producer
 from node.signer import LocalSigner, Signer
+from node.signer_client import RemoteSigner
 from node.signing_record import RecordFile
 from node.stores import open_store
 from node.submission import Submissions
@@ -52,11 +52,12 @@ if TYPE_CHECKING:
 STOPPING = define("E-NODE-003", "the node is stopping", "send it again when the node is back")
 PORT_TAKEN = define("E-NODE-004", "the port is taken", "stop what listens there, or choose another port or --instance")
 CLOCK_BEHIND = define("E-NODE-005", "the clock is behind the chain", "set the machine's clock (NTP), then start again")
-PRODUCER_FAILED = define("E-NODE-006", "making a block failed", "report it with the node's log: this is a defect")
+AGREEMENT_FAILED = define("E-NODE-006", "making a block failed", "report it with the node's log: this is a defect")
 
 CLOCK_SLACK_MS = 60_000
 """How far the clock may be behind the last block before the node refuses to start."""
 
+NOT_A_VALIDATOR = define("E-NODE-002", "the key is no validator's", "use the key that the genesis document names")
 ALONE = define(
     "E-NODE-007", "the genesis names other nodes than this one", "give this node its node.key: alone it makes no blocks"
 )
@@ -86,10 +87,9 @@ class Settings(NamedTuple):
     api: ApiLimits = ApiLimits()
 
 
-class Membership(NamedTuple):
-    """A node's place among others: who signs for it (None: it only follows), its key among nodes, where it listens."""
+class Among(NamedTuple):
+    """A node's place among others: its key among nodes, where it listens, where it says that it does."""
 
-    signer: Signer | None
     identity: NodeIdentity
     listen: Address
     advertise: Address | None = None
@@ -98,18 +98,20 @@ class Membership(NamedTuple):
 class Node:
     """A running node. Made by `start`, ended by `stop`; `run` does both.
 
-    Where the genesis names nodes, it agrees with them on blocks and needs `membership`; else it is a chain's only
-    node, and `key` makes the blocks.
+    `signer` signs for a validator; without one the node only follows. Where the genesis names nodes, the node meets
+    them as `among` says; else it is its chain's only node, which must be the only validator: consensus with itself is
+    the smallest case of the same engine.
     """
 
     def __init__(
         self,
         settings: Settings,
         genesis: Genesis,
-        key: PrivateKey | None,
+        signer: Signer | None,
         workers: Workers,
-        membership: Membership | None = None,
+        among: Among | None = None,
     ) -> None:
+        _check_place(genesis, signer, among)
         self.log = logger()
         self.settings = settings
         self.metrics = Metrics()
@@ -125,37 +127,30 @@ class Node:
             self.verifier = Verifier(workers)
             self.mempool = Mempool(settings.mempool, self.chain.store.has_transaction, self._dropped)
             self.submissions = Submissions(self.chain, self.mempool, self.verifier)
-            self.peering: Peering | None = None
-            self.sync: Sync | None = None
-            self.membership = membership
-            self.producer: Producer | ConsensusHost
-            if membership is not None:
-                self.producer = self._join(membership)
-            elif key is not None and not genesis.nodes:
-                self.producer = Producer(
-                    self.chain, self.mempool, key, self._committed, now_ms=self.now_ms, write=self._write
-                )
-            else:
-                raise Invalid(ALONE, f"the genesis of {genesis.chain_id} names {len(genesis.nodes)} nodes")
-            self.submissions.wake = self.producer.wake
+            self.peering = Peering(self.chain, self.submissions)
+            self.signer = signer
+            self.among = among
+            self.host = self._make_host()
+            self.sync = self._make_sync()
+            self.submissions.gossip = self.peering.tell
+            self.submissions.wake = self.host.wake
         except BaseException:
             self._store.close()
             raise
         self.api = ApiServer(self, settings.host, settings.port, settings.api)
-        self._producing: asyncio.Task[None] | None = None
+        self._agreeing: asyncio.Task[None] | None = None
 
-    def _join(self, membership: Membership) -> ConsensusHost:
-        """Engine, host, sync and peers of a chain with several nodes."""
+    def _make_host(self) -> ConsensusHost:
+        """The engine as the record and the database left it, and its host."""
         chain, genesis = self.chain, self.chain.genesis
-        signer = membership.signer
-        record = first_record(genesis.chain_id) if signer is None else signer.record()
-        address = bytes(20) if signer is None else signer.address
-        if signer is not None:
+        record, address = first_record(genesis.chain_id), bytes(20)
+        if self.signer is not None:
+            record, address = self.signer.record(), self.signer.address
             _check_record(chain, record, address)
         prepared = chain.store.prepared()
         # An emptied database has lost what the last COMMIT was prepared by. That could only do harm at the record's
         # own height, so the node follows until the others have decided it, and signs from the next one on.
-        lost = not _is_kept(record, prepared)
+        self._follows_until = 0 if _is_kept(record, prepared) else record.height
         engine = Engine(
             genesis.chain_id,
             address,
@@ -166,13 +161,12 @@ class Node:
                 timeout_ms=ROUND_TIMEOUT_MS,
                 timeout_cap_ms=ROUND_TIMEOUT_CAP_MS,
             ),
-            prepared_lost=lost,
+            prepared_lost=bool(self._follows_until),
         )
-        self.peering = Peering(chain, self.submissions)
-        host = ConsensusHost(
+        return ConsensusHost(
             chain,
             engine,
-            signer,
+            self.signer,
             self.mempool,
             self.verifier,
             self.peering,
@@ -180,33 +174,32 @@ class Node:
             now_ms=self.now_ms,
             write=self._write,
         )
-        self.sync = Sync(chain, host, self.peering, quorum(len(chain.validators)) - 1, record.height if lost else 0)
-        peers = Peers(
-            membership.identity,
-            Network(genesis.chain_id, genesis.id()),
-            self.peering,
-            settings_for(genesis.parameters),
-        )
-        self._registered = [
-            RegisteredNode(node.organisation, node.certificate, tuple([parse_address(each) for each in node.addresses]))
-            for node in genesis.nodes
-        ]
-        peers.register(self._registered)
-        self.peering.join(host, self.sync, peers)
-        self.submissions.gossip = self.peering.tell
-        return host
+
+    def _make_sync(self) -> Sync:
+        """Sync, and the peers where there are any."""
+        chain, genesis = self.chain, self.chain.genesis
+        sync = Sync(chain, self.host, self.peering, quorum(len(chain.validators)) - 1, self._follows_until)
+        peers = None
+        if self.among is not None:
+            network = Network(genesis.chain_id, genesis.id())
+            peers = Peers(self.among.identity, network, self.peering, settings_for(genesis.parameters))
+            peers.register(registered_nodes(genesis.nodes))
+        self.peering.join(self.host, sync, peers)
+        return sync
 
     def cut(self) -> None:
         """Ends all connections with peers and makes none until `heal`. For trying out faults on development chains."""
-        if self.peering is not None and self.peering.peers is not None and self.membership is not None:
-            own = self.membership.identity.certificate
-            self.peering.peers.register([node for node in self._registered if node.certificate == own])
+        if self.peering.peers is not None and self.among is not None:
+            own = self.among.identity.certificate
+            self.peering.peers.register(
+                [node for node in registered_nodes(self.chain.genesis.nodes) if node.certificate == own]
+            )
             self.log.warning("cut off from all peers, as told")
 
     def heal(self) -> None:
         """Takes `cut` back."""
-        if self.peering is not None and self.peering.peers is not None:
-            self.peering.peers.register(self._registered)
+        if self.peering.peers is not None:
+            self.peering.peers.register(registered_nodes(self.chain.genesis.nodes))
             self.log.warning("connecting with peers again, as told")
 
     def now_ms(self) -> int:
@@ -220,11 +213,11 @@ class Node:
         except OSError as error:
             where = f"{self.settings.host}:{self.settings.port}"
             raise Unavailable(PORT_TAKEN, f"cannot listen on {where}: {error.strerror}") from None
-        if self.peering is not None and self.peering.peers is not None and self.membership is not None:
-            await self.peering.peers.start(self.membership.listen, self.membership.advertise)
-            self.peering.start()
-        self._producing = asyncio.create_task(self.producer.run())
-        self._producing.add_done_callback(self._producer_ended)
+        if self.peering.peers is not None and self.among is not None:
+            await self.peering.peers.start(self.among.listen, self.among.advertise)
+        self.peering.start()
+        self._agreeing = asyncio.create_task(self.host.run())
+        self._agreeing.add_done_callback(self._host_ended)
         head = self.chain.head
         self.metrics.height.set(head.height)
         self.log.info("node started", chain=self.chain.genesis.chain_id, height=head.height, port=self.api.port)
@@ -233,16 +226,15 @@ class Node:
         """Finishes the block in the making, answers what is open, closes the store."""
         self.stopping.set()
         self._block.set()
-        self.producer.stop()
-        if self._producing is not None:
-            await asyncio.wait([self._producing])
+        self.host.stop()
+        if self._agreeing is not None:
+            await asyncio.wait([self._agreeing])
         reason = Unavailable(STOPPING, "the node stops before a block could take the transaction")
         self.submissions.stop(reason, outcome_unknown=self.fault is not None)
-        if self.peering is not None:
-            await self.peering.stop()
+        await self.peering.stop()
         await self.api.stop()
-        if self.membership is not None and self.membership.signer is not None:
-            await self.membership.signer.close()
+        if self.signer is not None:
+            await self.signer.close()
         self.verifier.close()
         self._store.close()
         self.log.info("node stopped", height=self.chain.head.height)
@@ -275,68 +267,47 @@ class Node:
             reasons.append(f"the last block is {age_ms // 1000} s old")
         if len(self.mempool) >= self.settings.mempool.transactions:
             reasons.append("the mempool is full")
-        peers, caught_up, signing = 0, True, True
-        if self.peering is not None and self.peering.peers is not None and self.sync is not None:
-            assert isinstance(self.producer, ConsensusHost)
-            peers, caught_up = len(self.peering.peers.connected), self.sync.caught_up
-            signing = self.producer.engine.may_sign
-            if not caught_up:
-                reasons.append("the node has not caught up with the others")
-            elif peers < self.sync.needed:
-                reasons.append(f"{peers} peers are connected, {self.sync.needed} are needed to agree on anything")
+        peers = 0 if self.peering.peers is None else len(self.peering.peers.connected)
+        if not self.sync.caught_up:
+            reasons.append("the node has not caught up with the others")
+        elif peers < self.sync.needed:
+            reasons.append(f"{peers} peers are connected, {self.sync.needed} are needed to agree on anything")
         return {
             "ready": not reasons,
             "reasons": reasons,
             "height": head.height,
             "block_age_ms": age_ms,
-            "signing": signing,
+            "signing": self.host.engine.may_sign,
             "peers": peers,
             "mempool": len(self.mempool),
         }
 
     def describe(self) -> dict[str, Any]:
         """The node among its peers: where it stands, and how each connection does."""
-        height, chain = self.chain.head.height, self.chain
-        described: dict[str, Any] = {
-            "height": height,
-            "round": 0,
-            "phase": "ALONE",
-            "validator": None,
-            "caught_up": True,
-            "missed_rounds": 0,
-            "lag_heights": 0,
-            "peers": [],
-        }
-        if self.peering is None or self.peering.peers is None or self.sync is None:
-            described["validator"] = to_text(chain.validators[0].address)
-            return described
-        assert isinstance(self.producer, ConsensusHost)
-        engine = self.producer.engine
-        now = self.peering.peers.now()
-        described |= {
+        engine, peers = self.host.engine, self.peering.peers
+        return {
+            "height": self.chain.head.height,
             "round": engine.round,
             "phase": engine.phase.name,
             "validator": to_text(engine.address) if engine.address in engine.committee else None,
             "caught_up": self.sync.caught_up,
-            "missed_rounds": self.producer.missed_rounds,
+            "missed_rounds": self.host.missed_rounds,
             "lag_heights": self.sync.lag,
-            "peers": [
-                {
-                    "node": peer.node.hex(),
-                    "organisation": peer.organisation,
-                    "connected": peer.connected,
-                    "height": self.sync.heights.get(peer.node),
-                    "remote": peer.remote,
-                    "rtt_us": None if peer.rtt_ms is None else round(peer.rtt_ms * 1000),
-                    "ban": None
-                    if peer.ban is None
-                    else {"reason": peer.ban.reason.word, "seconds_left": max(round(peer.ban.until - now), 0)},
-                    "last_end": peer.last_end,
-                }
-                for peer in self.peering.peers.status()
-            ],
+            "peers": [] if peers is None else [self._peer(peer, peers.now()) for peer in peers.status()],
         }
-        return described
+
+    def _peer(self, peer: PeerStatus, now: float) -> dict[str, Any]:
+        left = None if peer.ban is None else max(round(peer.ban.until - now), 0)
+        return {
+            "node": peer.node.hex(),
+            "organisation": peer.organisation,
+            "connected": peer.connected,
+            "height": self.sync.heights.get(peer.node),
+            "remote": peer.remote,
+            "rtt_us": None if peer.rtt_ms is None else round(peer.rtt_ms * 1000),
+            "ban": None if peer.ban is None else {"reason": peer.ban.reason.word, "seconds_left": left},
+            "last_end": peer.last_end,
+        }
 
     def refresh_metrics(self) -> None:
         """Brings the figures up to date that are not counted as they happen."""
@@ -363,16 +334,26 @@ class Node:
     def _dropped(self, identifier: bytes, error: TrothError) -> None:
         self.submissions.dropped(identifier, error)
 
-    def _producer_ended(self, task: asyncio.Task[None]) -> None:
+    def _host_ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() or task.exception() is None:
             return
         error = task.exception()
         if isinstance(error, TrothError):
             self.failed(error if isinstance(error, Fault) else Fault(error.code, error.cause, fix=error.fix))
         else:
-            self.log.error("the producer failed", exc_info=error)
-            self.failed(Fault(PRODUCER_FAILED, f"{type(error).__name__} while a block was made"))
+            self.log.error("agreement failed", exc_info=error)
+            self.failed(Fault(AGREEMENT_FAILED, f"{type(error).__name__} while a block was made"))
         self.stopping.set()
+
+
+def _check_place(genesis: Genesis, signer: Signer | None, among: Among | None) -> None:
+    """Raises Invalid where the genesis gives this node nothing to do: E-NODE-002, E-NODE-007."""
+    validates = signer is not None and any(each.address == signer.address for each in genesis.validators)
+    if signer is not None and not validates:
+        raise Invalid(NOT_A_VALIDATOR, f"key {signer.public_key.hex()} is no validator's of {genesis.chain_id}")
+    if among is None and (genesis.nodes or not validates or len(genesis.validators) != 1):
+        others = f"{len(genesis.validators)} validators and {len(genesis.nodes)} nodes"
+        raise Invalid(ALONE, f"the genesis of {genesis.chain_id} names {others}")
 
 
 def _is_kept(record: Record, prepared: PreparedBlock | None) -> bool:
@@ -416,19 +397,24 @@ def settings_of(config: Config, home: Home) -> Settings:
 
 
 def run(
-    config: Config, genesis: Genesis, key: PrivateKey, home: Home, *, started: Callable[[Node], None] | None = None
+    config: Config,
+    genesis: Genesis,
+    key: PrivateKey | None,
+    home: Home,
+    *,
+    started: Callable[[Node], None] | None = None,
 ) -> None:
     """Runs a node until SIGINT or SIGTERM (twice: at once). `started` hears of it once it listens.
 
-    Raises what stopped the node, where it was not a signal.
+    `key` is the validator's, None where a signer of its own holds it or the node only follows. Raises what stopped the
+    node, where it was not a signal.
     """
     configure(config.log.level, config.log.format)
     settings = settings_of(config, home)
-    membership = _membership(config, genesis, key, home) if genesis.nodes else None
     # The workers come first: what is forked or spawned later would inherit open databases and sockets.
     workers = Workers(settings.workers)
     try:
-        _loop_runner()(_serve(settings, genesis, key, workers, started, membership))
+        _loop_runner()(_serve(settings, genesis, config, key, home, workers, started))
     finally:
         workers.close()
 
@@ -441,33 +427,46 @@ def _loop_runner() -> Callable[[Any], None]:
     return uvloop.run
 
 
-def _membership(config: Config, genesis: Genesis, key: PrivateKey, home: Home) -> Membership:
-    """Node key, signing record and addresses of a node among others."""
+async def _signer(config: Config, genesis: Genesis, key: PrivateKey | None, home: Home) -> Signer | None:
+    """Who signs: the signer process that the settings name, else the key with the record of this home."""
+    socket = config.signer_socket
+    if socket is not None:
+        return await RemoteSigner.open(socket, genesis.chain_id)
+    return None if key is None else LocalSigner(key, RecordFile(home.signing_record))
+
+
+def _among(config: Config, home: Home) -> Among:
     network = config.network
-    validates = any(validator.address == address_of(key.public) for validator in genesis.validators)
-    return Membership(
-        LocalSigner(key, RecordFile(home.signing_record)) if validates else None,
-        load_node_key(home),
-        Address(network.host, network.port),
-        parse_address(network.advertise) if network.advertise else None,
-    )
+    advertise = parse_address(network.advertise) if network.advertise else None
+    return Among(load_node_key(home), Address(network.host, network.port), advertise)
 
 
 async def _serve(
     settings: Settings,
     genesis: Genesis,
-    key: PrivateKey,
+    config: Config,
+    key: PrivateKey | None,
+    home: Home,
     workers: Workers,
     started: Callable[[Node], None] | None,
-    membership: Membership | None = None,
 ) -> None:
-    node = Node(settings, genesis, key, workers, membership)
+    signer = await _signer(config, genesis, key, home)
+    try:
+        node = Node(settings, genesis, signer, workers, _among(config, home) if genesis.nodes else None)
+    except BaseException:
+        if signer is not None:
+            await signer.close()
+        raise
+    await serve(node, started)
+
+
+async def serve(node: Node, started: Callable[[Node], None] | None = None) -> None:
+    """Runs a node on this loop until a signal or a fault; raises the fault."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _stop, node, number)
-    if membership is not None:
-        loop.add_signal_handler(signal.SIGUSR1, node.cut)
-        loop.add_signal_handler(signal.SIGUSR2, node.heal)
+    loop.add_signal_handler(signal.SIGUSR1, node.cut)
+    loop.add_signal_handler(signal.SIGUSR2, node.heal)
     # A state of many small tuples makes full collections dear; none of it is cyclic.
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)

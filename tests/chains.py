@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from ledger.address import address_of
@@ -15,10 +16,12 @@ from ledger.block import Certificate, Seal, Validator, commit_message
 from ledger.genesis import Genesis, Member, Organisation, Parameters
 from ledger.keys import PrivateKey
 from ledger.transaction import Call, SignedTransaction, Transaction
+from node import signing_record
 from node.chain import Candidate, Chain, Head
 from node.contracts import registry
 from node.ledger_store import LedgerStore
 from node.memory import MemoryStore
+from node.signer import LocalSigner
 
 CHAIN_ID = "test-chain"
 START_MS = 1_700_000_000_000
@@ -118,6 +121,14 @@ def transfer(to: str, amount: int, reference: str | None = None) -> Call:
     """Transfers points of PROGRAMME."""
     more = () if reference is None else (reference,)
     return call("points.transfer", PROGRAMME, account(to), amount, *more)
+
+
+def signer_beside(folder: Path, name: str = "validator") -> LocalSigner:
+    """A signer with a record in files of its own, `folder`-`name`, which is made at the first call."""
+    path = folder.with_name(f"{folder.name}-{name}") / "record"
+    if not path.exists():
+        signing_record.create(path, CHAIN_ID)
+    return LocalSigner(key(name), signing_record.RecordFile(path))
 
 
 def new_chain(parameters: Parameters | None = None, *, keep_heights: int = 0, agreed: Genesis | None = None) -> Chain:

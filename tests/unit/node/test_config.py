@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from ledger.errors import Invalid, TrothError
+from ledger.node_address import parse_address
 from node.api.server import ApiLimits
 from node.config import SETTINGS, Config, load_config, render_config, unknown_environment
 from node.mempool import Limits
-from node.network.handshake import parse_address
 from node.stores import KINDS
 
 

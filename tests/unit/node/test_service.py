@@ -21,7 +21,7 @@ from node.keyvalue import CORRUPT, WRITE_FAILED
 from node.mempool import Limits
 from node.service import Node, Settings, settings_of
 from node.verifier import Workers
-from tests.chains import START_MS, create, genesis, key, mint, signed, soon_ms
+from tests.chains import START_MS, create, genesis, mint, signed, signer_beside, soon_ms
 
 _PARAMETERS = Parameters(block_interval_ms=10, heartbeat_ms=24 * 60 * 60 * 1000)
 
@@ -37,7 +37,7 @@ def workers() -> Iterator[Workers]:
 async def _running(
     folder: Path, workers: Workers, *, agreed: Genesis | None = None, **settings: Any
 ) -> AsyncIterator[tuple[Node, aiohttp.ClientSession]]:
-    node = Node(Settings(folder, port=0, **settings), agreed or genesis(_PARAMETERS), key("validator"), workers)
+    node = Node(Settings(folder, port=0, **settings), agreed or genesis(_PARAMETERS), signer_beside(folder), workers)
     await node.start()
     async with aiohttp.ClientSession(f"http://127.0.0.1:{node.api.port}") as session:
         try:
@@ -86,7 +86,7 @@ def test_a_taken_port_is_said_in_words(tmp_path: Path, workers: Workers) -> None
             other.bind(("127.0.0.1", 0))
             other.listen()
             port = other.getsockname()[1]
-            node = Node(Settings(tmp_path, port=port), genesis(_PARAMETERS), key("validator"), workers)
+            node = Node(Settings(tmp_path, port=port), genesis(_PARAMETERS), signer_beside(tmp_path), workers)
             with pytest.raises(Unavailable) as caught:
                 await node.start()
             assert caught.value.code == "E-NODE-004" and f"127.0.0.1:{port}" in caught.value.cause
@@ -98,7 +98,7 @@ def test_a_taken_port_is_said_in_words(tmp_path: Path, workers: Workers) -> None
 def test_a_key_that_is_no_validators_is_refused_and_frees_the_store(tmp_path: Path, workers: Workers) -> None:
     async def test() -> None:
         with pytest.raises(Invalid) as caught:
-            Node(Settings(tmp_path, port=0), genesis(_PARAMETERS), key("alice"), workers)
+            Node(Settings(tmp_path, port=0), genesis(_PARAMETERS), signer_beside(tmp_path, "alice"), workers)
         assert caught.value.code == "E-NODE-002"
         async with _running(tmp_path, workers) as (node, _):
             assert node.chain.head.height == 0
@@ -110,7 +110,7 @@ def test_a_second_node_on_one_database_is_refused(tmp_path: Path, workers: Worke
     async def test() -> None:
         async with _running(tmp_path, workers):
             with pytest.raises(TrothError) as caught:
-                Node(Settings(tmp_path, port=0), genesis(_PARAMETERS), key("validator"), workers)
+                Node(Settings(tmp_path, port=0), genesis(_PARAMETERS), signer_beside(tmp_path / "other"), workers)
             assert caught.value.code == "E-STORE-001"
 
     _run(test())
@@ -121,7 +121,7 @@ def test_another_genesis_is_refused(tmp_path: Path, workers: Workers) -> None:
         async with _running(tmp_path, workers):
             pass
         with pytest.raises(Fault) as caught:
-            Node(Settings(tmp_path, port=0), genesis(), key("validator"), workers)
+            Node(Settings(tmp_path, port=0), genesis(), signer_beside(tmp_path), workers)
         assert caught.value.code == "E-CHAIN-004"
 
     _run(test())
@@ -133,7 +133,7 @@ def test_a_clock_behind_the_chain_is_refused(tmp_path: Path, workers: Workers, m
             await _submit(session, _create())
         monkeypatch.setattr(Node, "now_ms", lambda node: START_MS)
         with pytest.raises(Fault) as caught:
-            Node(Settings(tmp_path, port=0), genesis(_PARAMETERS), key("validator"), workers)
+            Node(Settings(tmp_path, port=0), genesis(_PARAMETERS), signer_beside(tmp_path), workers)
         assert caught.value.code == "E-NODE-005"
 
     _run(test())

@@ -12,19 +12,20 @@ from ledger.address import address_of
 from ledger.errors import Unavailable
 from ledger.genesis import Parameters
 from ledger.transaction import Signature, SignedTransaction, assemble
-from node.chain import Head
+from node.builder import build_block
+from node.committed import Committed, Steps
 from node.mempool import Limits, Mempool
-from node.producer import Producer
 from node.service import STOPPING
 from node.submission import Outcome, Submissions
 from node.verifier import Check, Verifier, Workers
 from tests.chains import (
     SMALL_ORDER_KEY,
+    account,
     call,
     create,
-    key,
     mint,
     new_chain,
+    seal,
     soon_ms,
     transfer,
     unsigned,
@@ -54,26 +55,22 @@ class _Taking:
         self.mempool = Mempool(limits, self.chain.store.has_transaction, self._dropped)
         self.verifier = Verifier(workers)
         self.submissions = Submissions(self.chain, self.mempool, self.verifier)
-        self.producer = Producer(
-            self.chain,
-            self.mempool,
-            key("validator"),
-            self.submissions.committed,
-            now_ms=lambda: soon_ms() - 60 * 60 * 1000,
-            write=self._write,
-        )
-        self.submissions.wake = self.producer.wake
+        self.now_ms: Callable[[], int] = lambda: soon_ms() - 60 * 60 * 1000
         self.submit = self.submissions.submit
-
-    @staticmethod
-    async def _write(append: Callable[[], Head]) -> Head:
-        return append()
 
     def _dropped(self, identifier: bytes, error: Any) -> None:
         self.submissions.dropped(identifier, error)
 
     async def block(self) -> int:
-        return len((await self.producer.make_block()).receipts)
+        built = await build_block(self.chain, self.mempool, account("validator"), self.now_ms())
+        assert built is not None
+        candidate = built.candidate
+        head = self.chain.append(candidate, seal(candidate))
+        self.mempool.remove([signed.id for signed in candidate.transactions])
+        for identifier, reason in built.unfit:
+            self.mempool.drop(identifier, reason)
+        self.submissions.committed(Committed(head, candidate, candidate.result.receipts, Steps(0, 0, 0)))
+        return len(candidate.result.receipts)
 
     async def until_waiting(self, count: int) -> None:
         while len(self.mempool) < count:
@@ -213,7 +210,7 @@ def test_who_waits_for_what_expires_is_told(workers: Workers) -> None:
             made = signed("roaster", create())
             waiting = asyncio.create_task(taking.submit([made.raw], 30))
             await taking.until_waiting(1)
-            taking.producer._now_ms = lambda: made.transaction.valid_until_ms
+            taking.now_ms = lambda: made.transaction.valid_until_ms
             assert await taking.block() == 0
             [outcome] = await waiting
             assert _code(outcome) == "E-TX-004"

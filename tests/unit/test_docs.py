@@ -91,7 +91,7 @@ METHODS = {
     "KeyValue": "node.keyvalue",
     "LedgerStore": "node.ledger_store",
     "Mempool": "node.mempool",
-    "ConsensusHost": "node.consensus_host",
+    "Engine": "consensus.engine",
     "Registry": "vm.registry",
     "StateTree": "ledger.state_tree",
     "Submissions": "node.submission",

@@ -81,8 +81,6 @@ def member(
     config = session.config
     if not addresses:
         addresses = (config.network.advertise or f"{LOOPBACK}:{config.network.port}",)
-        if not config.network.advertise:
-            session.warn(f"only nodes on this machine reach {addresses[0]}: give --address HOST:PORT for others")
     listening = [parse_address(address, host_required=True) for address in addresses]
     _check_asked(chain_id, organisation, name or organisation, addresses)
     passphrase = session.passphrase(passphrase_file, confirm=not home.config_file.exists())
@@ -102,6 +100,8 @@ def member(
     if not home.config_file.exists():
         _write_settings(session, home, config, listening[0].host, listening[0].port)
     home.write_new(out, member_json(made, keys[VALIDATOR]))
+    if all(_is_loopback(each.host) for each in listening):
+        session.warn(f"only nodes on this machine reach {', '.join(addresses)}: for others give --address HOST:PORT")
 
     data = {
         "home": str(home.path),
@@ -167,9 +167,13 @@ def _write_settings(session: Session, home: Home, config: Config, host: str, por
     settings: dict[str, int | str] = {"validator.key": VALIDATOR}
     if port != config.network.port:
         settings["network.port"] = port - PORTS_PER_INSTANCE * session.instance
-    if not (host == "localhost" or host.startswith("127.")):
+    if not _is_loopback(host):
         settings["network.host"] = "0.0.0.0" if ":" not in host else "::"  # noqa: S104  the others must get in
     home.write_new(home.config_file, render_config(settings))
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 @genesis.command()

@@ -52,9 +52,9 @@ def measure(
     url = f"http://127.0.0.1:{port}"
     with _running(home, url, load, settings) as node:
         note(f"funding {accounts} accounts")
-        create, *mints = _batches(funding(load), 1)
-        _run(url, [create], 1)
-        _run(url, mints, 8)
+        create, *mints = batches(funding(load), 1)
+        run_load(url, [create], 1)
+        run_load(url, mints, 8)
     _compact(home)
     before = _disk(home)
     began = time.perf_counter()
@@ -64,14 +64,14 @@ def measure(
         note(f"signing {count + single} transfers")
         signed = transfers(load, count + single + IDLE_SAMPLES)
         note(f"sending {count} transfers in batches of {BATCH}")
-        steps = _steps(url)
-        batched = _run(url, _batches(signed[:count], BATCH), CONNECTIONS)
-        steps = {step: (seconds - steps.get(step, 0.0)) / count * 1e6 for step, seconds in _steps(url).items()}
-        memory = _memory(node.pid)
+        steps = steps_of(url)
+        batched = run_load(url, batches(signed[:count], BATCH), CONNECTIONS)
+        steps = {step: (seconds - steps.get(step, 0.0)) / count * 1e6 for step, seconds in steps_of(url).items()}
+        memory = memory_of(node.pid)
         note(f"sending {single} transfers one by one")
-        alone = _run(url, _batches(signed[count : count + single], 1), SINGLE_CONNECTIONS)
+        alone = run_load(url, batches(signed[count : count + single], 1), SINGLE_CONNECTIONS)
         note("sending to an idle node")
-        idle = _idle(url, signed[count + single :])
+        idle = idle_latencies(url, signed[count + single :])
     _compact(home)
     transferred = count + single + IDLE_SAMPLES
     latencies = sorted(batched.latencies_ms)
@@ -109,26 +109,30 @@ def _height(url: str) -> int:
         return int(client.chain()["height"])
 
 
-def _batches(signed: Sequence[SignedTransaction], size: int) -> list[bytes]:
+def batches(signed: Sequence[SignedTransaction], size: int) -> list[bytes]:
+    """Bodies of requests, each with so many transactions."""
     raws = [each.raw for each in signed]
     return [codec.encode(tuple(raws[start : start + size])) for start in range(0, len(raws), size)]
 
 
-def _run(url: str, bodies: list[bytes], connections: int) -> Loaded:
-    return asyncio.run(_send(url, bodies, connections))
+def run_load(url: str, bodies: list[bytes], connections: int, seconds: float | None = None) -> Loaded:
+    """Posts bodies over several connections, each after the answer to the last, until all are sent or time is up."""
+    return asyncio.run(_send(url, bodies, connections, seconds))
 
 
-async def _send(url: str, bodies: list[bytes], connections: int) -> Loaded:
+async def _send(url: str, bodies: list[bytes], connections: int, seconds: float | None) -> Loaded:
     target = f"{url}/v1/transactions?wait=final&receipts=0&timeout_ms=60000"
     headers = {"Content-Type": "application/octet-stream"}
     latencies: list[float] = []
-    sent = 0
+    sent, started = 0, 0.0
     waiting: Iterator[bytes] = iter(bodies)
 
     async def connection(session: aiohttp.ClientSession) -> None:
         nonlocal sent
         for body in waiting:
             began = time.perf_counter()
+            if seconds is not None and began > started + seconds:
+                return
             async with session.post(target, data=body, headers=headers) as response:
                 answer = await response.json()
             latencies.append((time.perf_counter() - began) * 1000)
@@ -141,14 +145,15 @@ async def _send(url: str, bodies: list[bytes], connections: int) -> Loaded:
 
     timeout = aiohttp.ClientTimeout(total=120)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as session:
-        began = time.perf_counter()
+        started = time.perf_counter()
         async with asyncio.TaskGroup() as group:
             for _ in range(min(connections, len(bodies))):
                 group.create_task(connection(session))
-        return Loaded(sent / (time.perf_counter() - began), latencies)
+        return Loaded(sent / (time.perf_counter() - started), latencies)
 
 
-def _idle(url: str, signed: Sequence[SignedTransaction]) -> list[float]:
+def idle_latencies(url: str, signed: Sequence[SignedTransaction]) -> list[float]:
+    """How long each of these takes from posting to final, in ms, where nothing else is going on."""
     latencies = []
     with NodeClient(url) as client:
         for each in signed:
@@ -159,7 +164,7 @@ def _idle(url: str, signed: Sequence[SignedTransaction]) -> list[float]:
     return latencies
 
 
-def _steps(url: str) -> dict[str, float]:
+def steps_of(url: str) -> dict[str, float]:
     """Seconds that the node has spent on each step since it started."""
     import urllib.request
 
@@ -175,7 +180,7 @@ def _steps(url: str) -> dict[str, float]:
     }
 
 
-def _memory(pid: int) -> int:
+def memory_of(pid: int) -> int:
     """Resident bytes of the node and the processes it has started."""
     import psutil
 

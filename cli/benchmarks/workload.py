@@ -37,9 +37,14 @@ def workload(accounts: int, senders: int) -> Workload:
     genesis = compose_genesis(
         CHAIN_ID, int(time.time() * 1000), (BRAND,), {label: key.public for label, key in keys.items()}
     )
+    return Workload(genesis, keys[BRAND.id], *sending_accounts(accounts, senders))
+
+
+def sending_accounts(accounts: int, senders: int) -> tuple[list[PrivateKey], list[bytes]]:
+    """Keys of the accounts that send, and the addresses of all, theirs first."""
     sending = [dev_key(f"bench-{number}") for number in range(senders)]
     others = [secrets.token_bytes(20) for _ in range(accounts - senders)]
-    return Workload(genesis, keys[BRAND.id], sending, [address_of(key.public) for key in sending] + others)
+    return sending, [address_of(key.public) for key in sending] + others
 
 
 def _transaction(key: PrivateKey, calls: tuple[Call, ...], gas_limit: int, until_ms: int) -> SignedTransaction:

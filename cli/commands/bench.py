@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from cli.groups import TrothGroup
 from cli.session import Session, pass_session
 
 TREE_SIZES = {"10k": 10_000, "1m": 1_000_000}
@@ -15,18 +16,21 @@ TRANSFERS = 40_000
 SINGLE = 6_000
 
 
-@click.command()
+@click.group(cls=TrothGroup, invoke_without_command=True)
 @click.option(
     "--quick", is_flag=True, help="A tenth of the work, for a first look; the 1,000,000 accounts are left out."
 )
 @click.option("--work", type=click.Path(path_type=Path, exists=True), help="Folder for databases. Default: temporary.")
+@click.pass_context
 @pass_session
-def bench(session: Session, quick: bool, work: Path | None) -> None:
+def bench(session: Session, ctx: click.Context, quick: bool, work: Path | None) -> None:
     """Measure throughput, latency and the limits of this machine. Takes about two minutes.
 
     Figures vary from run to run and machine to machine: compare ratios taken in one run. All data are made by the
     command, in a folder that it removes; it starts one node of its own on 127.0.0.1.
     """
+    if ctx.invoked_subcommand is not None:
+        return
     import tempfile
 
     from cli.benchmarks import execution, limits, node, replay, tree
@@ -60,6 +64,49 @@ def bench(session: Session, quick: bool, work: Path | None) -> None:
         found["replay"] = replay.measure(folder / "node", folder / "replay", load.genesis, figures["funded_height"])
     found["ratios"] = _ratios(found)
     session.result("bench", found, lambda: _text(session, found))
+
+
+@bench.command()
+@click.option("--validators", type=click.IntRange(1, 7), default=4, show_default=True, help="How many agree.")
+@click.option("--seconds", type=click.IntRange(1, 600), default=20, show_default=True, help="How long the load lasts.")
+@click.option("--batch", type=click.IntRange(1, 1_000), default=100, show_default=True, help="Transfers in a request.")
+@click.option("--connections", type=click.IntRange(1, 500), default=16, show_default=True, help="Requests at a time.")
+@click.option("--work", type=click.Path(path_type=Path, exists=True), help="Folder for databases. Default: temporary.")
+@pass_session
+def network(session: Session, validators: int, seconds: int, batch: int, connections: int, work: Path | None) -> None:
+    """Measure several validators on this machine: real processes that agree on every block over mutual TLS.
+
+    All share this machine's cores, so the figure is a floor for validators on machines of their own.
+    """
+    import tempfile
+
+    from cli.benchmarks import network as measured
+
+    with tempfile.TemporaryDirectory(prefix="troth-bench-", dir=work) as folder:
+        found = measured.measure(
+            Path(folder) / "network", validators, seconds, batch, connections, lambda text: session.note(f"  {text}")
+        )
+    session.result("bench-network", {"network": found}, lambda: _network_text(session, found))
+
+
+def _network_text(session: Session, found: dict[str, Any]) -> str:
+    cpu = found["cpu_us_per_transfer"]
+    rows = [
+        (
+            f"{found['validators']} validators, batches of {found['batch']}",
+            f"{found['transfers_per_second']:,} transfers/s",
+        ),
+        ("  from posting to final, p50 / p95", f"{found['latency_ms_p50']} / {found['latency_ms_p95']} ms"),
+        ("  one transfer on an idle network, p50", f"{found['idle_latency_ms_p50']} ms"),
+        ("blocks, and rounds that were missed", f"{found['blocks']}, {found['missed_rounds']}"),
+        ("processor time of a transfer, all nodes", f"{cpu['nodes']} us, and {cpu['workers']} us to verify"),
+        ("memory of all nodes and workers", f"{found['memory_bytes'] / 1e6:,.0f} MB"),
+    ]
+    steps = ", ".join(f"{step} {us}" for step, us in found["steps_us"].items())
+    return (
+        session.table(("what", "figure"), rows)
+        + f"\n\nWhere the time goes on the node that takes the load (us): {steps}"
+    )
 
 
 def _ratios(found: dict[str, Any]) -> dict[str, float]:

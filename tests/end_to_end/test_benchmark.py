@@ -36,3 +36,16 @@ def test_the_benchmark_gives_its_stable_keys() -> None:
         for part in path.split("."):
             value = value[part]
         assert value > 0, path
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_a_network_gives_its_stable_keys() -> None:
+    code, out, err = troth("bench", "network", "--seconds", "2", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["schema"] == "troth/bench-network/1"
+    network = found["network"]
+    assert network["validators"] == 4
+    for name in ("transfers_per_second", "latency_ms_p50", "latency_ms_p95", "idle_latency_ms_p50", "blocks"):
+        assert network[name] > 0, name
+    assert set(network["cpu_us_per_transfer"]) == {"nodes", "workers"}

@@ -19,6 +19,7 @@ from ledger.block import Validator
 from ledger.errors import Invalid, define
 from ledger.hashes import genesis_hash
 from ledger.keys import check_public_key
+from ledger.node_address import parse_address
 from ledger.node_certificate import certificate_key
 
 GENESIS_VERSION = 1
@@ -30,7 +31,6 @@ BAD_GENESIS = define(
 
 _CHAIN_ID = re.compile(r"[a-z][a-z0-9-]{2,31}")
 _ORGANISATION_ID = re.compile(r"[a-z][a-z0-9-]{1,31}")
-_NODE_ADDRESS = re.compile(r"([0-9A-Za-z.-]{1,253}|\[[0-9a-fA-F:]{2,45}\]):[0-9]{1,5}")
 
 
 class Parameters(NamedTuple):
@@ -207,7 +207,7 @@ def _node(value: Any, where: str) -> Node:
     certificate_key(certificate)
     addresses = _array(entry["addresses"], f"{where}.addresses", least=0)
     for address in addresses:
-        _text(address, f"{where}.addresses", _NODE_ADDRESS)
+        parse_address(_text(address, f"{where}.addresses", None), host_required=True)
     organisation = _text(entry["organisation"], f"{where}.organisation", _ORGANISATION_ID)
     return Node(organisation, certificate, tuple(addresses))
 

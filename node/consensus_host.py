@@ -42,10 +42,12 @@ CLOCK_AHEAD_MS = 15_000
 """A proposed block's time may be so far ahead of this node's clock: so a wrong clock cannot drag the chain along."""
 
 WAITING_MAX = 4_000
-"""Inputs of one peer that may wait; more are dropped, as a network may. The peer sends its latest again."""
+WAITING_BYTES_MAX = 32 << 20
+"""Messages of one peer that may wait; more are dropped, as a network may. The peer sends its latest again."""
 
-PUNISHED = frozenset({"BAD_SIGNATURE", "BAD_CERTIFICATE", "INVALID_BLOCK"})
-"""Refusals that no honest node earns."""
+PUNISHED = frozenset({"BAD_SIGNATURE", "BAD_CERTIFICATE"})
+"""Refusals that no honest node earns. An invalid block is not among them: a wrong clock makes one, and a validator that
+is banned for it could not vote for the blocks of others either."""
 
 
 class Network(Protocol):
@@ -81,6 +83,12 @@ class Missed(NamedTuple):
     blocks: tuple[tuple[bytes, Certificate], ...]
 
 
+class _Message(NamedTuple):
+    peer: bytes
+    message: Message
+    size: int
+
+
 class _BuiltBlock(NamedTuple):
     height: int
     round: int
@@ -92,7 +100,8 @@ class _JudgedBlock(NamedTuple):
     candidate: Candidate | None
 
 
-_Input: TypeAlias = "events.Input | Missed | _BuiltBlock | _JudgedBlock"
+_Next: TypeAlias = "events.Input | Missed | _BuiltBlock | _JudgedBlock"
+_Input: TypeAlias = "_Next | _Message"
 
 
 class ConsensusHost:
@@ -123,7 +132,7 @@ class ConsensusHost:
         self._write = write
         self._log = logger()
         self._inputs: deque[_Input] = deque()
-        self._waiting: dict[bytes, int] = {}
+        self._waiting: dict[bytes, tuple[int, int]] = {}
         self._arrived = asyncio.Event()
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -145,12 +154,12 @@ class ConsensusHost:
         self._inputs.append(event)
         self._arrived.set()
 
-    def received(self, peer: bytes, message: Message) -> None:
-        """Queues a peer's message, unless too many of that peer wait already."""
-        count = self._waiting.get(peer, 0)
-        if count < WAITING_MAX:
-            self._waiting[peer] = count + 1
-            self.put(events.Received(peer, message))
+    def received(self, peer: bytes, message: Message, size: int) -> None:
+        """Queues a peer's message of so many bytes, unless too much of that peer waits already."""
+        count, held = self._waiting.get(peer, (0, 0))
+        if count < WAITING_MAX and held + size <= WAITING_BYTES_MAX:
+            self._waiting[peer] = count + 1, held + size
+            self.put(_Message(peer, message, size))
 
     def stop(self) -> None:
         """Ends `run` after the input that is being worked on."""
@@ -175,12 +184,14 @@ class ConsensusHost:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _next(self) -> _Input | None:
+    async def _next(self) -> _Next | None:
         """The next input: what waits, or the want of a block, or a tick when the engine asked for one."""
         if self._inputs:
             event = self._inputs.popleft()
-            if isinstance(event, events.Received):
-                self._waiting[event.peer] -= 1
+            if isinstance(event, _Message):
+                count, held = self._waiting[event.peer]
+                self._waiting[event.peer] = count - 1, held - event.size
+                return events.Received(event.peer, event.message)
             return event
         for task in [task for task in self._tasks if task.done()]:
             self._tasks.discard(task)
@@ -228,7 +239,7 @@ class ConsensusHost:
             until = min(until, deadline / 1000)
         return max(until - time.monotonic(), 0.001)
 
-    async def _handle(self, event: _Input) -> None:
+    async def _handle(self, event: _Next) -> None:
         if isinstance(event, Missed):
             await self._take_missed(event)
             return

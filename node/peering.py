@@ -105,7 +105,7 @@ class Peering:
         assert self._host is not None
         for message in messages:
             if channel is Channel.CONSENSUS:
-                self._host.received(peer, decode_consensus(message))
+                self._host.received(peer, decode_consensus(message), len(message))
             elif channel is Channel.BLOCKS:
                 self._sync.received(peer, message)
             else:

@@ -9,11 +9,16 @@ from node.chain import Candidate, Head
 
 
 class Steps(NamedTuple):
-    """Where the time of a block went, in seconds."""
+    """Where the time of a block went, in seconds: without what else was done meanwhile, but for `write`.
+
+    execute: admitting and executing transactions, decoding those that were not known yet. tree: encoding receipts and
+    cells, the state tree, roots. write: from asking for the append until it was durable. consensus: the engine.
+    """
 
     execute: float
     tree: float
     write: float
+    consensus: float = 0.0
 
 
 class Committed(NamedTuple):

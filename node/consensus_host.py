@@ -24,11 +24,11 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from consensus import events
 from consensus.engine import Engine
 from consensus.evidence import DoubleSign
-from consensus.guard import PreparedBlock
+from consensus.guard import PreparedBlock, check_not_rolled_back
 from consensus.messages import Decided, Message, signed_payload
 from consensus.quorum import check_certificate
 from ledger.block import Certificate, decode_block
-from ledger.errors import Fault, TrothError, VerifyFailed
+from ledger.errors import Fault, TrothError, Unavailable, VerifyFailed
 from ledger.transaction import SignedTransaction, check_signatures, decode
 from node.builder import Built, build_block
 from node.chain import INVALID_BLOCK, Candidate, Chain, Head
@@ -136,9 +136,11 @@ class ConsensusHost:
         self._arrived = asyncio.Event()
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._failure: BaseException | None = None
         self._candidates: dict[bytes, Candidate] = {}
         self._unfit: dict[bytes, list[tuple[bytes, TrothError]]] = {}
         self._steps: dict[bytes, tuple[float, float]] = {}
+        self._consensus_seconds = 0.0
         self._work_told = 0
         self._block_at = time.monotonic()
         self._opened_height, self._opened_at = 0, self._block_at - self._interval
@@ -180,12 +182,15 @@ class ConsensusHost:
                 if event is not None:
                     await self._handle(event)
         finally:
-            for task in self._tasks:
+            left = list(self._tasks)
+            for task in left:
                 task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(*left, return_exceptions=True)
 
     async def _next(self) -> _Next | None:
         """The next input: what waits, or the want of a block, or a tick when the engine asked for one."""
+        if self._failure is not None:
+            raise self._failure  # of building or judging: it is the node's
         if self._inputs:
             event = self._inputs.popleft()
             if isinstance(event, _Message):
@@ -193,13 +198,13 @@ class ConsensusHost:
                 self._waiting[event.peer] = count - 1, held - event.size
                 return events.Received(event.peer, event.message)
             return event
-        for task in [task for task in self._tasks if task.done()]:
-            self._tasks.discard(task)
-            task.result()  # a failure of building or judging is the node's
         if self._wants_block():
             self._work_told = self.engine.height
             self._opened()
             return events.Work(self.engine.height)
+        deadline = self.engine.deadline_ms
+        if deadline is not None and time.monotonic_ns() // 1_000_000 >= deadline:  # however often the host is woken
+            return events.Tick()
         self._arrived.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._patience()):
@@ -259,7 +264,10 @@ class ConsensusHost:
         await self._perform(self._engine(event))
 
     def _engine(self, event: events.Input) -> tuple[events.Output, ...]:
-        return self.engine.handle(event, time.monotonic_ns() // 1_000_000)
+        began = time.perf_counter()
+        outputs = self.engine.handle(event, time.monotonic_ns() // 1_000_000)
+        self._consensus_seconds += time.perf_counter() - began
+        return outputs
 
     def _remember(self, candidate: Candidate, execute: float, tree: float) -> None:
         self._candidates[candidate.block_id] = candidate
@@ -314,13 +322,25 @@ class ConsensusHost:
         if self._signer is None:
             return ()
         statement = output.statement
-        signature = await self._signer.sign(signed_payload(self.engine.chain_id, statement))
+        try:
+            signature = await self._signer.sign(signed_payload(self.engine.chain_id, statement))
+        except Unavailable as error:  # a signer of its own is away: this node misses a vote, and asks again later
+            self._log.warning("the signer does not answer", code=error.code, cause=error.cause)
+            return ()
         return self._engine(events.Signed(statement._replace(signature=signature)))
 
     # Blocks
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        self._tasks.add(asyncio.get_running_loop().create_task(work))
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._failure = task.exception()
+            self._arrived.set()
 
     async def _build(self, output: events.Build) -> None:
         built = None
@@ -329,12 +349,13 @@ class ConsensusHost:
         self.put(_BuiltBlock(output.height, output.round, built))
 
     async def _judge(self, output: events.Judge) -> None:
-        known = self._candidates.get(output.block_id)
+        known, head = self._candidates.get(output.block_id), self.chain.head
         if known is None:
             try:
                 known = await self.judge_block(output.block_id, output.block, output.proposer)
             except VerifyFailed as error:
-                self._log.warning("block refused", height=output.height, cause=error.cause)
+                if self.chain.head is head:  # else its height was decided meanwhile, and nobody asks any more
+                    self._log.warning("block refused", height=output.height, cause=error.cause)
         elif output.proposer is not None and known.block.header.proposer != output.proposer:
             known = None
         self.put(_JudgedBlock(output.ticket, known))
@@ -344,7 +365,8 @@ class ConsensusHost:
 
         What waits in the mempool is not verified again.
         """
-        began = time.perf_counter()
+        head = self.chain.head
+        began, elsewhere = time.perf_counter(), 0.0
         try:
             block = decode_block(data)
             header = block.header
@@ -354,7 +376,9 @@ class ConsensusHost:
                 raise VerifyFailed(INVALID_BLOCK, "it names another proposer than the one whose turn it is")
             if proposer is not None and header.time_ms > self._now_ms() + CLOCK_AHEAD_MS:
                 raise VerifyFailed(INVALID_BLOCK, f"its time {header.time_ms} ms is ahead of this node's clock")
+            left = time.perf_counter()
             transactions = await self._decode(block.transactions)
+            elsewhere += time.perf_counter() - left
         except Fault:
             raise
         except VerifyFailed:
@@ -362,14 +386,20 @@ class ConsensusHost:
         except TrothError as error:
             raise VerifyFailed(INVALID_BLOCK, f"{error.code} {error.cause}") from error
         steps = self.chain.judging(block, transactions=transactions, verified=True)
+        closing = self.chain.close_seconds
         while True:
+            if self.chain.head is not head:
+                raise VerifyFailed(INVALID_BLOCK, "the chain went on while it was judged")
             try:
                 next(steps)
             except StopIteration as done:
                 candidate: Candidate = done.value
-                self._steps[block_id] = (time.perf_counter() - began, 0.0)
+                tree = self.chain.close_seconds - closing
+                self._steps[block_id] = (time.perf_counter() - began - elsewhere - tree, tree)
                 return candidate
+            left = time.perf_counter()
             await asyncio.sleep(0)
+            elsewhere += time.perf_counter() - left
 
     async def _decode(self, raws: tuple[bytes, ...]) -> list[SignedTransaction]:
         """A block's transactions, all verified: by this node's workers, now or when they came to the mempool."""
@@ -399,6 +429,9 @@ class ConsensusHost:
         return self._next_height()
 
     async def _append(self, candidate: Candidate, certificate: Certificate) -> None:
+        if any(seal.validator == self.engine.address for seal in certificate.seals):
+            # A database may be as old as a record that was rolled back, or gone: the others' certificates are not.
+            check_not_rolled_back(self.engine.record, certificate.height, certificate.round)
         began = time.perf_counter()
         head = await self._write(lambda: self.chain.append(candidate, certificate))
         execute, tree = self._steps.get(candidate.block_id, (0.0, 0.0))
@@ -409,7 +442,8 @@ class ConsensusHost:
         for kept in (self._candidates, self._unfit, self._steps):
             kept.clear()
         self._block_at = time.monotonic()
-        steps = Steps(execute, tree, time.perf_counter() - began)
+        steps = Steps(execute, tree, time.perf_counter() - began, self._consensus_seconds)
+        self._consensus_seconds = 0.0
         self._publish(Committed(head, candidate, candidate.result.receipts, steps))
         self._network.advanced(head)
 
@@ -423,6 +457,8 @@ class ConsensusHost:
         """Appends blocks that a peer has sent, as far as they follow the head. A lie drops the peer."""
         taken = 0
         for height, (data, certificate) in enumerate(missed.blocks, missed.first):
+            if self._stopping:
+                return
             if height != self.chain.head.height + 1:
                 continue
             try:

@@ -39,6 +39,7 @@ class Metrics:
             ["verdict"],
             registry=self.registry,
         )
+        self._decode_seconds = 0.0
         self.requests = Counter("troth_http_requests", "Answers of the API", ["status"], registry=self.registry)
         self.streams = Gauge("troth_streams", "Open event streams", registry=self.registry)
 
@@ -54,8 +55,10 @@ class Metrics:
         for step, seconds in committed.steps._asdict().items():
             self.step_seconds.labels(step).inc(seconds)
 
-    def submissions(self, accepted: int, refused: int) -> None:
-        """Brings the count of submitted transactions to these totals."""
+    def submissions(self, accepted: int, refused: int, decode_seconds: float) -> None:
+        """Brings the count of submitted transactions, and the time that decoding them took, to these totals."""
+        self.step_seconds.labels("decode").inc(decode_seconds - self._decode_seconds)
+        self._decode_seconds = decode_seconds
         for verdict, total in (("accepted", accepted), ("refused", refused)):
             self.submitted.labels(verdict).inc(total - self._submitted.get(verdict, 0))
             self._submitted[verdict] = total

@@ -315,7 +315,8 @@ class Node:
         metrics.mempool_transactions.set(len(self.mempool))
         metrics.mempool_bytes.set(self.mempool.bytes)
         metrics.streams.set(self.streams)
-        metrics.submissions(self.submissions.accepted, self.submissions.refused)
+        taken = self.submissions
+        metrics.submissions(taken.accepted, taken.refused, taken.decode_seconds)
 
     def _check_clock(self) -> None:
         behind = self.chain.head.time_ms - self.now_ms()

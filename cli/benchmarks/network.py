@@ -44,10 +44,14 @@ def measure(
         signed = transfers(load, count + IDLE_SAMPLES)
         note(f"sending for {seconds} s in batches of {batch}")
         before, cpu_before, first = steps_of(url), _cpu(processes), _height(url)
+        own_before = _cpu(processes[:1])
         loaded = run_load(url, batches(signed[:count], batch), connections, seconds)
         done = max(round(loaded.per_second * seconds), 1)
         cpu = {name: round((spent - cpu_before[name]) / done * 1e6, 1) for name, spent in _cpu(processes).items()}
         steps = {step: round((spent - before.get(step, 0.0)) / done * 1e6, 1) for step, spent in steps_of(url).items()}
+        own = {name: (spent - own_before[name]) / done * 1e6 for name, spent in _cpu(processes[:1]).items()}
+        counted = sum([us for step, us in steps.items() if step != "write"])
+        steps |= {"verify": round(own["workers"], 1), "http_gossip_write": round(max(own["nodes"] - counted, 0), 1)}
         memory = sum(memory_of(process.pid) for process in processes)
         last = _height(url)
         note("sending to an idle network")

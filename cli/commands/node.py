@@ -38,7 +38,9 @@ def start(session: Session, passphrase_file: Path | None) -> None:
     config = session.config
     genesis = load_genesis(home)
     with home.claimed():  # before a passphrase is asked for in vain
-        key = open_key(session, home, config.validator.key, passphrase_file, chain_id=genesis.chain_id)
+        key = None
+        if config.signer_socket is None:
+            key = open_key(session, home, config.validator.key, passphrase_file, chain_id=genesis.chain_id)
         run(config, genesis, key, home)
     session.result("node-stopped", {"home": str(home.path), "chain_id": genesis.chain_id}, "")
 

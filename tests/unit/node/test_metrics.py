@@ -48,7 +48,7 @@ def test_blocks_are_counted() -> None:
 def test_submissions_are_counted_from_totals() -> None:
     metrics = Metrics()
     for accepted, refused in ((3, 1), (3, 1), (5, 4)):
-        metrics.submissions(accepted, refused)
+        metrics.submissions(accepted, refused, accepted / 4)
     samples = _samples(metrics)
     assert samples["troth_submitted_total{verdict=accepted}"] == 5
     assert samples["troth_submitted_total{verdict=refused}"] == 4

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cli.demos.complete_journey import Result
 
 DEFAULT_WEEKS = 10
+DEFAULT_VALIDATORS = 1
 
 
 @click.group(cls=TrothGroup)
@@ -25,11 +26,18 @@ def demo() -> None:
 @click.option("--weeks", type=click.IntRange(1, 53), help=f"The first so many weeks of 2017. Default: {DEFAULT_WEEKS}.")
 @click.option("--all", "everything", is_flag=True, help="The whole year: 155,848 baskets.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Keep the node's home in this new folder, to look at.")
-@click.option("--kills", type=click.IntRange(0, 1000), default=0, help="Kill the node (-9) so often on the way.")
+@click.option(
+    "--validators",
+    type=click.Choice(("1", "4", "7")),
+    default=str(DEFAULT_VALIDATORS),
+    show_default=True,
+    help="How many validators, each a process of its own.",
+)
+@click.option("--kills", type=click.IntRange(0, 1000), default=0, help="Kill a node (-9) so often on the way.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Draws the moments of the kills.")
 @pass_session
 def complete_journey(
-    session: Session, weeks: int | None, everything: bool, keep: Path | None, kills: int, seed: int
+    session: Session, weeks: int | None, everything: bool, keep: Path | None, validators: str, kills: int, seed: int
 ) -> None:
     """A grocer's points programme: households earn by basket and redeem by coupon, as signed transactions.
 
@@ -49,8 +57,10 @@ def complete_journey(
         raise Invalid(HOME_EXISTS, f"{keep} exists", fix="name a new folder")
     count = None if everything else weeks or DEFAULT_WEEKS
     with tempfile.TemporaryDirectory(prefix="troth-demo-") as folder:
-        result = run(session, keep or Path(folder) / "home", count, kills=kills, seed=seed)
-    follow = f"troth audit replay --data {keep}" if keep is not None else "troth dev"
+        home = keep or Path(folder) / "home"
+        result = run(session, home, count, validators=int(validators), kills=kills, seed=seed)
+    kept = keep if keep is None or result.validators == 1 else keep / "node-1"
+    follow = f"troth audit replay --data {kept}" if kept is not None else "troth dev"
     session.result("demo-complete-journey", _json(result), lambda: _text(result), next=follow)
 
 
@@ -69,6 +79,7 @@ def _json(result: Result) -> dict[str, object]:
         "transactions": result.transactions,
         "send_ms": int(result.send_seconds * 1000),
         "restarts": result.restarts,
+        "validators": result.validators,
         "audit": report_json(result.audit),
     }
 
@@ -87,12 +98,20 @@ def _text(result: Result) -> str:
         f" {rate:,.0f} a second.",
     ]
     if result.restarts:
-        lines.append(f"  The node was killed and started again {result.restarts} times on the way.")
+        killed = "The node was" if result.validators == 1 else "Nodes were"
+        lines.append(f"  {killed} killed and started again {result.restarts} times on the way.")
     lines += [
         "",
+        *_nodes(result.validators),
         f"Equal:  the balances of all {result.households:,} households, and the totals issued and redeemed,"
         " are those of SQL over the purchases, to the point.",
         f"Audit:  {audit.transactions:,} transactions executed again from genesis, {audit.signatures:,} signatures and"
         f" every root verified, {audit.cells:,} cells of state compared: all in order.",
     ]
     return "\n".join(lines)
+
+
+def _nodes(validators: int) -> list[str]:
+    if validators == 1:
+        return []
+    return [f"Agreed: {validators} validators have the same blocks; what was final on one was final on all."]

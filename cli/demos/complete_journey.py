@@ -16,16 +16,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cli.demos import complete_journey_data as data
-from cli.demos.supervised_node import Kills, SupervisedNode, all_final, free_port
-from cli.new_home import Brand, compose_genesis, dev_keys, write_home
+from cli.demos.supervised_node import Kills, Place, SupervisedNodes, all_final, free_ports
+from cli.dev_network import create_network
+from cli.example_accounts import ORGANISATIONS
+from cli.new_home import compose_genesis, dev_keys, write_home
 from cli.transactions import ChainFacts, Outcome, build, chain_facts, check_outcome, refusal
 from cli.values import now_ms
 from ledger.address import address_of, to_text
 from ledger.errors import VerifyFailed, define
-from ledger.genesis import Genesis
+from ledger.genesis import Genesis, parse_genesis
 from ledger.keys import PrivateKey
 from ledger.transaction import Call, SignedTransaction
 from node.contracts import registry
+from node.home import Home
 from node.keystore import dev_key
 
 if TYPE_CHECKING:
@@ -37,7 +40,8 @@ UNEQUAL = define(
 )
 
 PROGRAMME = "journey"
-GROCER = Brand("grocer", "The Grocer")
+GROCER = ORGANISATIONS[0]
+CHAIN_ID = "dev-complete-journey"
 
 
 class Totals(NamedTuple):
@@ -56,6 +60,7 @@ class Result(NamedTuple):
     paid_redemptions: int
     transactions: int
     restarts: int
+    validators: int
     height: int
     send_seconds: float
     audit: Report
@@ -66,41 +71,56 @@ def household_key(household: int) -> PrivateKey:
     return dev_key(f"household-{household}")
 
 
-def run(session: Session, home: Path, weeks: int | None, *, kills: int = 0, seed: int = 1) -> Result:
-    """Runs the demonstration in an empty folder. Raises VerifyFailed where ledger, SQL or audit disagree."""
+def run(
+    session: Session, home: Path, weeks: int | None, *, validators: int = 1, kills: int = 0, seed: int = 1
+) -> Result:
+    """Runs the demonstration in an empty folder. Raises VerifyFailed where ledger, SQL, audit or nodes disagree."""
     session.note("Reading the purchases ...")
     counts = data.summary(weeks)
     expected = data.expected(weeks)
-    keys = dev_keys((GROCER,))
-    genesis = compose_genesis(
-        "dev-complete-journey", now_ms(), (GROCER,), {label: key.public for label, key in keys.items()}
-    )
-    write_home(home, genesis, dev=True)
-    quiet = [] if session.verbose else ["--set=log.level=error"]
-    session.note("Starting a node ...")
-    planned = Kills(kills, seed, counts.baskets)
-    node = SupervisedNode(home, genesis, free_port(), quiet, planned)
+    genesis, places = _homes(session, home, validators)
+    session.note("Starting a node ..." if validators == 1 else f"Starting {validators} nodes ...")
+    nodes = SupervisedNodes(places, genesis, Kills(kills, seed, counts.baskets))
     try:
-        session.note(f"The node runs: {node.url} (process {node.pid}).")
+        for place, pid in zip(places, nodes.pids, strict=True):
+            session.note(f"A node runs: {place.url} (process {pid}).")
         began = time.perf_counter()
-        paid, sent = _trade(session, node, weeks, counts, keys[GROCER.id])
+        paid, sent = _trade(session, nodes, weeks, counts, dev_key(GROCER.id))
         seconds = time.perf_counter() - began
-        node.settle()
+        nodes.check_equal(nodes.settle())
         session.note("Comparing every balance with SQL ...")
-        totals = _compare(node, expected)
-        report = _audit(session, node, genesis)
+        totals = _compare(nodes, expected)
+        report = _audit(session, nodes, genesis)
     finally:
-        node.close()
-    return Result(counts, totals, len(expected.balances), paid, sent, node.restarts, report.height, seconds, report)
+        nodes.close()
+    households = len(expected.balances)
+    return Result(counts, totals, households, paid, sent, nodes.restarts, validators, report.height, seconds, report)
+
+
+def _homes(session: Session, home: Path, validators: int) -> tuple[Genesis, list[Place]]:
+    """The genesis, and the homes of as many validators: `home` itself, or folders in it."""
+    quiet = () if session.verbose else ("--set=log.level=error",)
+    ports = free_ports(2 * validators)
+    pairs = list(zip(ports[::2], ports[1::2], strict=True))
+    if validators > 1:
+        made = create_network(home, CHAIN_ID, now_ms(), ORGANISATIONS[:validators], pairs)
+        genesis = parse_genesis(Home(home).genesis_file.read_text(encoding="utf-8"))
+        return genesis, [Place(node.home, node.url, (*quiet, *node.settings)) for node in made]
+    keys = {label: key.public for label, key in dev_keys((GROCER,)).items()}
+    genesis = compose_genesis(CHAIN_ID, now_ms(), (GROCER,), keys)
+    write_home(home, genesis, dev=True)
+    [(port, network_port)] = pairs
+    arguments = (f"--set=api.port={port}", f"--set=network.port={network_port}", *quiet)
+    return genesis, [Place(home, f"http://127.0.0.1:{port}", arguments)]
 
 
 def _trade(
-    session: Session, node: SupervisedNode, weeks: int | None, counts: data.Summary, grocer: PrivateKey
+    session: Session, nodes: SupervisedNodes, weeks: int | None, counts: data.Summary, grocer: PrivateKey
 ) -> tuple[int, int]:
     """Sends every basket and redemption, day by day. Returns redemptions that paid something, and transactions sent."""
-    facts = chain_facts(node.call(lambda client: client.chain()))
+    facts = chain_facts(nodes.call(lambda client: client.chain()))
     create = _signed(facts, grocer, Call(0, "points", "create", (PROGRAMME, "The Grocer's Club", None, "points", 0)))
-    _check(all_final(node.send([create])))
+    _check(all_final(nodes.send([create])))
     balances: dict[int, int] = {}
     paid, sent = 0, 1
     owed: list[SignedTransaction] = []
@@ -109,7 +129,7 @@ def _trade(
         day = next(days, None)
         earned = _earn(facts, grocer, day, balances) if day is not None else []
         while day is not None or owed:
-            futures = node.send([*owed, *earned])
+            futures = nodes.send([*owed, *earned])
             count = len(owed) + len(earned)
             # Signed while the node works: this day's redemptions, and the baskets of the next.
             owed = list(_redeem(facts, day, balances)) if day is not None else []
@@ -123,7 +143,7 @@ def _trade(
             if day is not None:
                 progress.describe(f"Baskets and coupons, {day.date}")
             day = following
-            facts = chain_facts(node.call(lambda client: client.chain()))
+            facts = chain_facts(nodes.call(lambda client: client.chain()))
     return paid, sent
 
 
@@ -162,7 +182,7 @@ def _check(outcomes: Sequence[Outcome]) -> None:
         check_outcome(outcome)
 
 
-def _compare(node: SupervisedNode, expected: data.Expected) -> Totals:
+def _compare(nodes: SupervisedNodes, expected: data.Expected) -> Totals:
     """Compares what the node says with what SQL says. Raises VerifyFailed (E-DEMO-006) naming the differences."""
     households = sorted(expected.balances)
 
@@ -173,13 +193,13 @@ def _compare(node: SupervisedNode, expected: data.Expected) -> Totals:
         account = to_text(address_of(household_key(household).public))
         return int(client.view("points", "balance_of", {"programme": PROGRAMME, "account": account}))
 
-    found = node.each(balance, households)
+    found = nodes.each(balance, households)
     wrong = [
         f"household {household}: {held} on the ledger, {expected.balances[household]} by SQL"
         for household, held in zip(households, found, strict=True)
         if held != expected.balances[household]
     ]
-    shown = node.call(lambda client: client.view("points", "show", {"programme": PROGRAMME}))
+    shown = nodes.call(lambda client: client.view("points", "show", {"programme": PROGRAMME}))
     totals = Totals(int(shown["issued"]), int(shown["redeemed"]))
     if totals != Totals(expected.issued, expected.redeemed):
         wrong.append(f"totals: {totals} on the ledger, issued {expected.issued}, redeemed {expected.redeemed} by SQL")
@@ -189,11 +209,11 @@ def _compare(node: SupervisedNode, expected: data.Expected) -> Totals:
     return totals
 
 
-def _audit(session: Session, node: SupervisedNode, genesis: Genesis) -> Report:
+def _audit(session: Session, nodes: SupervisedNodes, genesis: Genesis) -> Report:
     from cli.audit_sources import NodeSource
     from cli.client import NodeClient
     from cli.commands.audit import run_audit
 
-    with NodeClient(node.url, timeout_seconds=120) as client:
+    with NodeClient(nodes.url, timeout_seconds=120) as client:
         source = NodeSource(client)
         return run_audit(session, genesis, source, source.head_height())

@@ -30,7 +30,7 @@ def test_the_demonstration_ends_equal_and_audited_though_its_node_was_killed(kep
     assert (said["issued"], said["redeemed"]) == (sums.issued, sums.redeemed)
     assert said["households"] == len(sums.balances)
     assert said["transactions"] == 1 + said["baskets"] + said["redemptions_paid"]
-    assert said["restarts"] == 3
+    assert (said["restarts"], said["validators"]) == (3, 1)
     assert said["audit"]["ok"] is True
     assert said["audit"]["transactions"] == said["audit"]["signatures"] == said["transactions"]
     assert said["audit"]["failed_transactions"] == 0
@@ -55,6 +55,21 @@ def test_the_kept_home_can_be_audited_and_one_changed_byte_is_found(
     code, out, err = troth("audit", "replay", "--data", str(damaged))
     assert (code, out) == (3, "")
     assert "E-AUDIT-001 block 2:" in err
+
+
+@pytest.mark.slow
+def test_four_validators_end_equal_though_one_after_the_other_was_killed(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    more = ("--validators", "4", "--kills", "4", "--keep", str(home), "--json")
+    code, out, err = troth("demo", "complete-journey", "--weeks", "2", *more)
+    assert code == 0, err
+    said, sums = json.loads(out), expected(2)
+    assert (said["equal"], said["validators"], said["restarts"]) == (True, 4, 4)
+    assert (said["issued"], said["redeemed"], said["households"]) == (sums.issued, sums.redeemed, len(sums.balances))
+    assert said["audit"]["transactions"] == said["transactions"] == 1 + said["baskets"] + said["redemptions_paid"]
+    code, out, err = troth("audit", "replay", "--data", str(home / "node-3"), "--json")
+    assert code == 0, err
+    assert json.loads(out)["transactions"] == said["transactions"]
 
 
 def test_weeks_and_all_exclude_each_other_and_a_folder_is_never_replaced(tmp_path: Path) -> None:

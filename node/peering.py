@@ -113,7 +113,7 @@ class Peering:
 
     def _take_gossip(self, peer: bytes, raws: list[bytes]) -> None:
         self._verifying[peer] = self._verifying.get(peer, 0) + 1
-        if self._verifying[peer] == GOSSIP_AT_ONCE and self.peers is not None:
+        if self._verifying[peer] >= GOSSIP_AT_ONCE and self.peers is not None:  # a new connection is never held yet
             self.peers.hold(peer)
         task = asyncio.create_task(self._verify_gossip(peer, raws))
         self._tasks.add(task)

@@ -62,8 +62,8 @@ def decode(data: bytes) -> SyncMessage:
     if type(fields) is not tuple or len(fields) != 3 or type(fields[0]) is not int:
         raise Invalid(MALFORMED, "a message about blocks is [kind, ..., ...]")
     kind, height, content = fields
-    if type(height) is not int or not 0 <= height < _HEIGHT_MAX:
-        raise Invalid(MALFORMED, "a height is an integer from 0 up")
+    if type(height) is not int or not (0 if kind == 1 else 1) <= height < _HEIGHT_MAX:
+        raise Invalid(MALFORMED, "where a chain ends is an integer from 0 up, the height of a block one from 1 up")
     if kind == 1 and type(content) is bytes and len(content) == 32:
         return Status(height, content)
     if kind == 2 and type(content) is int and 0 < content <= BLOCKS_MAX:

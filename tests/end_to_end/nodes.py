@@ -91,12 +91,28 @@ def troth(*arguments: str, timeout: int = 170) -> tuple[int, str, str]:
 
 
 class NodeProcess:
-    """One home and the node that runs in it. Ends only the process that it started."""
+    """One home and the node that runs in it. Ends only the process that it started.
 
-    def __init__(self, home: Path, port: int, settings: Mapping[str, int | str] | None = None) -> None:
+    `host` is where its API answers. `prefix` goes before its command line, to run it in another network namespace;
+    `extra` are variables of its environment.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        port: int,
+        settings: Mapping[str, int | str] | None = None,
+        *,
+        host: str = "127.0.0.1",
+        prefix: Sequence[str] = (),
+        extra: Mapping[str, str] | None = None,
+    ) -> None:
         self.home = home
         self.port = port
-        self.url = f"http://127.0.0.1:{port}"
+        self.host = host
+        self.prefix = tuple(prefix)
+        self.extra = dict(extra or {})
+        self.url = f"http://{host}:{port}"
         self.settings = dict(settings or {})
         self.log = home.with_name(home.name + ".log")
         self._process: subprocess.Popen[bytes] | None = None
@@ -134,6 +150,11 @@ class NodeProcess:
         return parse_genesis((self.home / "genesis.json").read_text(encoding="utf-8"))
 
     @property
+    def running(self) -> bool:
+        """Whether it was started, and neither stopped nor killed; it may have ended by itself."""
+        return self._process is not None
+
+    @property
     def pid(self) -> int:
         """The process id of the running node."""
         assert self._process is not None, "the node is not running"
@@ -145,9 +166,9 @@ class NodeProcess:
         flags = [f"--set={name}={value}" for name, value in self.settings.items()]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "cli", "--home", str(self.home), *flags, "node", "start"],
+                [*self.prefix, *command(self.home, [*flags, "node", "start"])],
                 cwd=ROOT,
-                env=environment(),
+                env={**environment(), **self.extra},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

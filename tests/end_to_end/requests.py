@@ -40,7 +40,7 @@ def ask(
     seconds: float = 60,
 ) -> Answer:
     """One request on a connection of its own."""
-    connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=seconds)
+    connection = http.client.HTTPConnection(node.host, node.port, timeout=seconds)
     try:
         connection.request(method, target, body, dict(headers or {}))
         response = connection.getresponse()

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cli.client import NodeClient
+from cli.dev_network import is_network
 from cli.key_access import DEV_CHAIN_PREFIX, DEV_PREFIX
 from cli.session import Session
 from cli.values import now_ms, show_time
@@ -28,6 +29,7 @@ from ledger.genesis import Genesis, parse_genesis
 from node import keystore
 from node.config import Config, unknown_environment
 from node.home import Home
+from node.network.node_key import load_node_key
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 
@@ -91,8 +93,14 @@ def examine(session: Session) -> Iterator[Finding]:
     if config is None:
         return
     yield _open_files(config)
-    if genesis is not None:
+    if genesis is not None and is_network(home):
+        found = f"no node runs in this home: those of the development network have their own, {home.path}/node-1 and on"
+        yield Finding("validator key", OK, found)
+    elif genesis is not None:
         yield _validator_key(home, config, genesis)
+        if genesis.nodes:
+            yield _node_key(home, genesis)
+    if genesis is not None:
         pid = home.running_pid()
         database, head_ms = _database(home, config, genesis, pid)
         yield database
@@ -197,6 +205,21 @@ def _validator_key(home: Home, config: Config, genesis: Genesis) -> Finding:
         fix = "set validator.key to the key that the genesis document names"
         return Finding(name, FAIL, f"{reference} is no validator of {genesis.chain_id}", fix)
     return Finding(name, OK, f"{reference} is a validator of {genesis.chain_id}")
+
+
+def _node_key(home: Home, genesis: Genesis) -> Finding:
+    name = "node key"
+    try:
+        certificate = load_node_key(home).certificate
+    except TrothError as error:
+        return _failed(name, error)
+    for node in genesis.nodes:
+        if node.certificate == certificate:
+            return Finding(
+                name, OK, f"node of {node.organisation} in {genesis.chain_id}, at {', '.join(node.addresses)}"
+            )
+    fix = "use the node.key of the home whose certificate the genesis document names"
+    return Finding(name, FAIL, f"the genesis document of {genesis.chain_id} does not name this node", fix)
 
 
 def _database(home: Home, config: Config, genesis: Genesis, pid: int | None) -> tuple[Finding, int]:

@@ -52,6 +52,8 @@ class DevNode(NamedTuple):
             f"--set=api.port={self.port}",
             f"--set=network.host={LOOPBACK}",
             f"--set=network.port={self.network_port}",
+            "--set=network.advertise=",
+            "--set=validator.signer=",
             f"--set=validator.key=dev:{_key_name(self.name)}",
         ]
 
@@ -127,6 +129,11 @@ def open_network(home: Home, genesis: Genesis, config: Config) -> list[DevNode]:
         port = config.api.port + PORTS_PER_NODE * (index - 1)
         nodes.append(DevNode(own.path.name, organisation, own.path, port, settings.network.port))
     return nodes
+
+
+def is_network(home: Home) -> bool:
+    """Whether this is the HOME of a development network: the person's, in which no node runs."""
+    return (home.path / "node-1").is_dir() and not home.signing_record.exists()
 
 
 def find_node(nodes: Sequence[DevNode], name: str) -> DevNode:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from ledger.errors import Invalid, define
+from ledger.node_address import parse_address
 from node.home import Home
 
 UNKNOWN_SETTING = define("E-CONFIG-001", "no such setting", "see: troth config show")
@@ -108,7 +109,7 @@ class Network:
     port: int = _number(8701, 1, 65_535, "The port on which other nodes connect. Each --instance adds 10.")
     advertise: str = _text(
         "",
-        r"|(?:[0-9A-Za-z](?:[0-9A-Za-z.-]{0,251}[0-9A-Za-z])?|\[[0-9A-Fa-f:.]{2,45}\]):[1-9][0-9]{0,4}",
+        r"\S*",
         "host:port or [IPv6]:port, or nothing",
         "Where other nodes reach this one, if that differs. Nothing: the address that they see, and network.port.",
     )
@@ -298,6 +299,11 @@ def load_config(
         for name, section in _SECTIONS.items()
     }
     config = Config(**sections, path=path, origins=origins)
+    if config.network.advertise:
+        try:
+            parse_address(config.network.advertise, host_required=True)
+        except Invalid as error:
+            raise Invalid(BAD_VALUE, f"network.advertise: {error.cause}", fix=error.fix) from None
     if config.api.port == config.network.port:
         raise Invalid(
             BAD_VALUE, f"api.port and network.port are both {config.api.port}", fix="set another network.port"

@@ -9,12 +9,16 @@ from typing import Any
 import pytest
 
 from cli.checkup import LOWEST_VERSIONS, Finding, _clock, _numbers
+from cli.dev_network import choose_ports, create_network
+from cli.example_accounts import ORGANISATIONS
 from cli.values import now_ms
 from ledger.genesis import parse_genesis
 from node.chain import Chain
+from node.config import load_config
 from node.contracts import registry
 from node.home import Home
 from node.ledger_store import LedgerStore
+from node.network.node_key import create_node_key
 from node.stores import open_store
 from tests.unit.cli.typed import typed
 
@@ -187,3 +191,30 @@ def test_the_lowest_versions_are_those_of_the_project() -> None:
 @pytest.mark.parametrize(("older", "newer"), [("3.9", "3.14"), ("1.6.1", "1.6.2"), ("45", "45.0.1"), ("1.2.4", "1.10")])
 def test_versions_compare_by_their_numbers(older: str, newer: str) -> None:
     assert _numbers(older) < _numbers(newer)
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Home:
+    path = tmp_path / "network"
+    config = load_config(path, environment={})
+    create_network(path, "dev-1", 1, ORGANISATIONS[:4], choose_ports(config, 4))
+    return Home(path)
+
+
+def test_the_home_of_a_development_network_is_well(network: Home, free_port: int) -> None:
+    code, checks = examined(network, free_port)
+    assert code == 0 and "no node runs in this home" in checks["validator key"]["found"]
+    assert "node key" not in checks
+
+
+def test_the_home_of_a_node_is_well_as_long_as_it_has_its_key(network: Home, free_port: int) -> None:
+    node = Home(network.path / "node-3")
+    code, checks = examined(node, free_port)
+    assert code == 0 and checks["node key"]["found"] == "node of bank in dev-1, at 127.0.0.1:8705"
+    for name in ("node.key", "node.crt"):
+        (node.path / name).unlink()
+    code, checks = examined(node, free_port)
+    assert code == 1 and checks["node key"]["found"].startswith("E-NODEKEY-004")
+    create_node_key(node)
+    code, checks = examined(node, free_port)
+    assert code == 1 and "does not name this node" in checks["node key"]["found"]

@@ -8,7 +8,8 @@ Rules kept here (the numbers are those of docs/spec/consensus.md):
 - C3 shape, membership and repeats are judged before any signature is verified;
 - C6 `Persist` comes before `Sign`, and what is signed comes back as an input before it is sent;
 - C7 a quorum of COMMITs decides at any round; a validator's own counts only once it is sent; then the height is silent;
-- C8 the round timer starts after the block interval, is fixed, and capped; F+1 at higher rounds pull this node along;
+- C8 the round timer starts after the block interval, above round 0 once a quorum has reached the round; it is fixed
+  and capped; F+1 at higher rounds pull this node along (docs/adr/0007);
 - C9 the node's latest messages are repeated; whoever speaks of a past height is answered with its decision;
 - C10 every store is bounded, each validator's space is its own;
 - C12 nothing is signed before the host says that it has caught up.
@@ -114,6 +115,8 @@ class Engine:
     """Agreement of one validator, or of a node that only follows.
 
     - `record` and `prepared` are what was persisted last; `check_prepared_kept` is asked of them here.
+    - `prepared_lost` takes a record whose prepared block is gone (an emptied database): the host must then not say
+      `CaughtUp` before the record's height is decided, since only there could the loss do harm.
     - `verify` may be a look-up, so that hosts verify in workers: `messages.statements` says what there is to verify.
     - `phase`, `height`, `round` and `fired` (the transitions of the last call) may be read; nothing may be written.
     """
@@ -126,8 +129,11 @@ class Engine:
         prepared: PreparedBlock | None = None,
         settings: Settings | None = None,
         verify: Verify = verify_signature,
+        *,
+        prepared_lost: bool = False,
     ) -> None:
-        check_prepared_kept(record, prepared)
+        if not prepared_lost:
+            check_prepared_kept(record, prepared)
         self.chain_id = chain_id
         self.address = address
         self.settings = settings or Settings()
@@ -137,7 +143,8 @@ class Engine:
         self.committee = Committee(())
         self.caught_up = False
         self.fired: list[Transition] = []
-        self.prepared = prepared
+        self.prepared: PreparedBlock | None = None
+        self._kept = prepared
         self._record = record
         self._verify = verify
         self._outputs: list[Output] = []
@@ -154,7 +161,7 @@ class Engine:
         self._parent_id = parent_id
         self._work = False
         self._began_ms = self._now_ms
-        self._round_ends_ms = 0
+        self._round_ends_ms: int | None = None
         self._repeat_at_ms = self._now_ms + self.settings.repeat_ms
         self._prepares = VoteTally()
         self._commits = VoteTally()
@@ -177,7 +184,7 @@ class Engine:
         wanted = [self._repeat_at_ms] if self._own and self.phase is not Phase.DECIDED else []
         if self.may_sign and self.phase is Phase.WAITING and self._work:
             wanted.append(self._began_ms + self.settings.block_interval_ms)
-        if self.may_sign and self.phase in IN_ROUND and self.round < MAX_ROUND:
+        if self.may_sign and self.phase in IN_ROUND and self.round < MAX_ROUND and self._round_ends_ms is not None:
             wanted.append(self._round_ends_ms)
         return min(wanted, default=None)
 
@@ -226,8 +233,9 @@ class Engine:
         self._next_committee = Committee(event.next_validators)
         self._clear(event.parent_id)
         self._go(BEGIN)
-        if self.prepared is not None and self.prepared.height != self.height:
-            self.prepared = None
+        # Where the chain was lost and the record was not, what was prepared may be of a height still to come.
+        kept = self._kept
+        self.prepared = kept if kept is not None and kept.height == self.height else None
         if self.prepared is not None:
             self._judge(self.address, self.prepared.block_id, self.prepared.block, None, None)
         if self._record.height == self.height:  # begun before a restart
@@ -235,6 +243,7 @@ class Engine:
             if self._record.round > 0:
                 self._go(RESUME)
                 self._enter(self._record.round)
+                self._start_timer()
         self._say_again()
         for peer, message in self._future.take(self.height):
             self._receive(peer, message)
@@ -243,7 +252,7 @@ class Engine:
     def _set_caught_up(self, caught_up: bool) -> None:
         if caught_up and not self.caught_up:
             self.caught_up = True
-            self._round_ends_ms = self._now_ms + self._timeout_ms()
+            self._start_timer()
             self._say_again()
             if self.phase is Phase.PREPARING:
                 self._prepare()
@@ -265,8 +274,9 @@ class Engine:
 
     # Rounds
 
-    def _timeout_ms(self) -> int:
-        return round_timeout_ms(self.round, self.settings.timeout_ms, self.settings.timeout_cap_ms)
+    def _start_timer(self) -> None:
+        timeout_ms = round_timeout_ms(self.round, self.settings.timeout_ms, self.settings.timeout_cap_ms)
+        self._round_ends_ms = self._now_ms + timeout_ms
 
     def _go(self, transition: Transition) -> None:
         if self.phase not in transition.before:
@@ -275,9 +285,9 @@ class Engine:
         self.fired.append(transition)
 
     def _enter(self, round_: int) -> None:
-        """Begins a round: its deadline is fixed here. COMMITs of all rounds are kept, since any of them may decide."""
+        """Begins a round, without its timer. COMMITs of all rounds are kept, since any of them may decide."""
         self.round = round_
-        self._round_ends_ms = self._now_ms + self._timeout_ms()
+        self._round_ends_ms = None
         self._accepted = None
         self._refused_block = None
         self._building = None
@@ -297,7 +307,8 @@ class Engine:
 
     def _clock(self) -> bool:
         """What time alone brings: the end of the round, the repetition of our own messages."""
-        if self.may_sign and self.phase in IN_ROUND and self._now_ms >= self._round_ends_ms and self.round < MAX_ROUND:
+        over = self._round_ends_ms is not None and self._now_ms >= self._round_ends_ms
+        if over and self.may_sign and self.phase in IN_ROUND and self.round < MAX_ROUND:
             self._go(TIME_OUT)
             self._change_round(self.round + 1)
             return True
@@ -313,6 +324,9 @@ class Engine:
         """Takes every transition that the state allows, the most final first."""
         while self._try_decide() or self._try_jump() or self._try_open() or self._try_prepared() or self._try_propose():
             pass
+        waiting = self.phase in IN_ROUND and self._round_ends_ms is None
+        if waiting and self.committee.is_quorum(self._claims.have_reached(self.round)):
+            self._start_timer()  # alone, nobody runs ahead: with capped timeouts they would never meet again
 
     def _try_decide(self) -> bool:
         if self.phase is Phase.DECIDED:
@@ -349,7 +363,7 @@ class Engine:
         if self.phase is not Phase.WAITING or not self.may_sign or not self._work or not interval_over:
             return False
         self._go(OPEN)
-        self._round_ends_ms = self._now_ms + self._timeout_ms()
+        self._start_timer()
         return True
 
     # Proposing
@@ -531,6 +545,9 @@ class Engine:
         if vote.round < self.round:
             self._on_missed_block(peer, message)
             return
+        if vote.validator != self.committee.proposer(self.height, vote.round):
+            self._refuse(peer, Kind.PROPOSAL, Rule.WRONG_PROPOSER.name, Rule.WRONG_PROPOSER.value)
+            return
         first = self._proposals.get(vote.round)
         if first is not None and first.block_id != vote.block_id:
             self._on_conflict(peer, first, vote)
@@ -547,8 +564,8 @@ class Engine:
         self._proposals[vote.round] = vote
         if vote.round > self.round:
             self._enter(vote.round)
-        elif self.phase is Phase.WAITING:
-            self._round_ends_ms = self._now_ms + self._timeout_ms()
+        if self._round_ends_ms is None:  # its justification shows that a quorum is here
+            self._start_timer()
         self._go(TAKE_PROPOSAL)
         self._relay(peer, message)
         fresh = rule is not Rule.HIGHEST_PREPARED
@@ -662,6 +679,8 @@ class Engine:
 
     def _verifies(self, statement: Statement) -> bool:
         committee = self.committee if statement.validator in self.committee else self._next_committee
+        if statement.validator not in committee:
+            return False
         return signature_holds(self.chain_id, committee.public_key(statement.validator), statement, self._verify)
 
     def _all_verify(self, peer: bytes, message: Message) -> bool:

@@ -117,6 +117,10 @@ class ClaimTally:
         """The ROUND-CHANGEs for exactly that round, by ascending validator."""
         return [message for _, message in sorted(self._latest.items()) if message.claim.round == round_]
 
+    def have_reached(self, round_: int) -> list[bytes]:
+        """The validators who have changed to that round or a higher one."""
+        return [who for who, each in self._latest.items() if each.claim.round >= round_]
+
     def jump_target(self, committee: Committee, round_: int) -> int | None:
         """The round to jump to from `round_`, or None: where senders of more than F power are at higher rounds.
 
@@ -125,7 +129,6 @@ class ClaimTally:
         """
         higher = sorted({each.claim.round for each in self._latest.values() if each.claim.round > round_}, reverse=True)
         for target in higher:
-            senders = [who for who, each in self._latest.items() if each.claim.round >= target]
-            if committee.power(senders) > committee.faulty:
+            if committee.power(self.have_reached(target)) > committee.faulty:
                 return target
         return None

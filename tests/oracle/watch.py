@@ -34,6 +34,7 @@ class Watch:
         self.ever_prepares: list[oracle.SignedVote] = []
         self.ever_commits: list[oracle.SignedVote] = []
         self.ever_valid: set[bytes] = set()
+        self.prepared_before: set[int] = set()
         self.decided: bytes | None = None
         self.justly_decided: set[bytes] = set()
         self.faults: list[str] = []
@@ -58,6 +59,7 @@ class Watch:
 
     def restarted(self) -> None:
         """The node has lost what it did not persist. What was ever said still justifies what it says again."""
+        self.prepared_before |= {round_ for _, round_, kind in self.signed if kind == "PREPARE"}
         for forgotten in (self.claims, self.prepares, self.commits, self.valid):
             forgotten.clear()
 
@@ -126,8 +128,9 @@ class Watch:
     def _sent_claim(self, message: RoundChange) -> None:
         claim: Claim = message.claim
         said = (claim.prepared_round, claim.prepared_id)
+        repeated = (self.height, claim.round, "ROUND-CHANGE") in self.signed
         self._once(claim.round, "ROUND-CHANGE", said)
-        if said != self.prepared:
+        if said != self.prepared and not repeated:
             self.faults.append(f"ROUND-CHANGE to {claim.round} says {said}, prepared was {self.prepared}")
         before = len(self.faults)
         self._claim(message)
@@ -183,6 +186,8 @@ class Watch:
             self.faults.append(f"more than F are at higher rounds, and it stays in round {current}")
         mine = self.signed.get((self.height, current, "PREPARE"))
         committed = (self.height, current, "COMMIT") in self.signed
+        if current in self.prepared_before:
+            return  # its proposer may have shown it another block since
         if not isinstance(mine, bytes) or committed or self.bench.engine.phase is not Phase.PREPARING:
             return
         if oracle.quorum_of_votes(self.prepares, self.height, current, mine, self.validators):

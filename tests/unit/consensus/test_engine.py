@@ -232,6 +232,27 @@ def test_jump_needs_more_than_f_and_goes_to_the_smallest_of_them() -> None:
     )
 
 
+def test_the_timer_of_a_later_round_starts_once_a_quorum_is_there() -> None:
+    """Alone, a node stays one round ahead of the others for as long as it takes. Source: docs/adr/0007."""
+    bench = Bench(1)
+    bench.work()
+    bench.wait(1_000)
+    assert bench.wait(3_600_000)[-1:] == ["send ROUND-CHANGE 1"]  # only said again
+    assert bench.get(round_change(0, 1)) == []
+    assert bench.wait(10_000)[-1] == "send ROUND-CHANGE 1"
+    bench.get(round_change(2, 7))  # further on, and so in this round too
+    assert bench.state == "OPEN 1"
+    assert bench.wait(1_999)[-1] == "send ROUND-CHANGE 1"
+    assert bench.wait(1)[0] == "persist ROUND_CHANGE 2"
+
+
+def test_a_justified_proposal_starts_the_timer_of_its_round() -> None:
+    bench = Bench(0)
+    bench.get(proposal(2, "A", claims(2, (1, 2, 3))))
+    assert bench.wait(3_999)[-1] == "send PREPARE 2 A"
+    assert bench.wait(1)[-1] == "send ROUND-CHANGE 3"
+
+
 def test_power_counts_when_jumping_and_deciding() -> None:
     heavy = Bench(0, count=4, powers=[1, 5, 1, 1])  # 8 in all: F is 2, a quorum is 6
     assert heavy.get(round_change(2, 3), round_change(3, 3)) == []
@@ -248,6 +269,7 @@ def test_a_commit_quorum_of_any_round_decides(round_: int) -> None:
     bench = Bench(1)
     bench.get(proposal())
     bench.wait(1_000)
+    bench.get(round_change(0, 1), round_change(3, 1))
     bench.wait(2_000)
     assert bench.state == "OPEN 2"
     assert bench.get(commit(0, round_), commit(2, round_), commit(3, round_)) == [f"decide A {round_}"]

@@ -169,6 +169,14 @@ def test_proposal_after_prepare_and_after_decision_is_ignored() -> None:
     assert bench.get(proposal(), proposal(0, "B"), proposal(1, "B", claims(1))) == []
 
 
+def test_a_second_proposal_by_somebody_else_is_no_evidence() -> None:
+    """Found by the simulator: it was taken for a double signature, and the engine stopped."""
+    bench = Bench(1)
+    bench.get(proposal())
+    assert bench.get(proposal(0, "B", who=2), proposal(0, "B", who=7)) == ["refused WRONG_PROPOSER"] * 2
+    assert bench.state == "PREPARING 0"
+
+
 # PREPARE and COMMIT
 
 

@@ -87,6 +87,7 @@ class DevSupervisor:
                 cause = f"not ready after {READY_SECONDS:.0f} s: {', '.join(late)}"
                 raise Unavailable(NOT_READY, cause, fix=f"see {LOG_FILE} in the nodes' homes")
             time.sleep(WATCH_SECONDS)
+        self._look()  # tells of those that have ended
         return [node for node in self._nodes if node in ready]
 
     def watch(self) -> None:

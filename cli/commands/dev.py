@@ -108,7 +108,7 @@ def _run_network(session: Session, home: Home, genesis: Genesis, nodes: Sequence
             {
                 "node": node.name,
                 "organisation": node.organisation,
-                "pid": running.processes[node.name].pid,
+                "pid": running.processes[node.name].pid if node.name in running.processes else None,
                 "url": node.url,
                 "network": f"127.0.0.1:{node.network_port}",
                 "home": str(node.home),
@@ -158,7 +158,7 @@ def _tell(session: Session, home: Home, data: dict[str, Any], nodes: list[dict[s
         ]
         if nodes:
             columns = ("node", "organisation", "pid", "url", "network", "home")
-            lines += [session.table(columns, [[row[column] for column in columns] for row in nodes]), ""]
+            lines += [session.table(columns, [[row[column] or "-" for column in columns] for row in nodes]), ""]
         lines += [
             f"API      {data['url']}/v1/chain",
             f"OpenAPI  {data['url']}/openapi.json",

@@ -70,6 +70,9 @@ ROUND_TIMEOUT_CAP_MS = 8_000
 OWN_SEALS_SOUGHT = 1_000
 """How many heights back the validator's own seal is looked for, to see whether its signing record was rolled back."""
 
+DEV_CHAIN_PREFIX = "dev"
+"""Chains whose id begins so are for development: only there do signals cut a node off and heal it."""
+
 STALE_HEARTBEATS = 4
 """A head older than so many heartbeats makes the node not ready."""
 
@@ -466,8 +469,9 @@ async def serve(node: Node, started: Callable[[Node], None] | None = None) -> No
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _stop, node, number)
-    loop.add_signal_handler(signal.SIGUSR1, node.cut)
-    loop.add_signal_handler(signal.SIGUSR2, node.heal)
+    if node.chain.genesis.chain_id.startswith(DEV_CHAIN_PREFIX):
+        loop.add_signal_handler(signal.SIGUSR1, node.cut)
+        loop.add_signal_handler(signal.SIGUSR2, node.heal)
     # A state of many small tuples makes full collections dear; none of it is cyclic.
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)

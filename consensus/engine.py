@@ -26,7 +26,7 @@ from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
 
 from consensus import events as out
-from consensus.events import Input, Output
+from consensus.events import Input, Output, Settings
 from consensus.evidence import double_sign
 from consensus.future import FUTURE_HEIGHTS, FutureMessages
 from consensus.guard import PreparedBlock, Record, advance, allows, check_prepared_kept, position_of
@@ -74,19 +74,6 @@ from ledger.keys import verify as verify_signature
 
 BLOCKS_KEPT = 8
 """Blocks of one height that are remembered as valid. A proposer can add one in each round that is its turn."""
-
-
-class Settings(NamedTuple):
-    """Times in ms, all measured on the caller's own monotonic clock."""
-
-    block_interval_ms: int = 100
-    timeout_ms: int = 1_000
-    timeout_cap_ms: int = 8_000
-    repeat_ms: int = 1_000
-    answer_interval_ms: int = 250
-    future_messages_max: int = 64
-    future_bytes_max: int = 32 << 20
-    relay: bool = False
 
 
 class _ForProposal(NamedTuple):
@@ -162,7 +149,8 @@ class Engine:
         self._work = False
         self._began_ms = self._now_ms
         self._round_ends_ms: int | None = None
-        self._repeat_at_ms = self._now_ms + self.settings.repeat_ms
+        self._repeat_ms = self.settings.repeat_ms
+        self._repeat_at_ms = self._now_ms + self._repeat_ms
         self._prepares = VoteTally()
         self._commits = VoteTally()
         self._claims = ClaimTally()
@@ -175,7 +163,7 @@ class Engine:
         self._proposed_round = -1
         self._asked: dict[tuple[int, int, int], Message] = {}
         self._own: dict[Kind, Message] = {}
-        self._accused: set[tuple[Kind, int, bytes]] = set()
+        self._accused: set[tuple[Kind, bytes]] = set()
         self._needed: set[bytes] = set()
 
     @property
@@ -313,7 +301,9 @@ class Engine:
             self._change_round(self.round + 1)
             return True
         if self._own and self.phase is not Phase.DECIDED and self._now_ms >= self._repeat_at_ms:
-            self._repeat_at_ms = self._now_ms + self.settings.repeat_ms
+            # A block may be in them, and an outage may be long: each time a little later, up to the longest timeout.
+            self._repeat_ms = min(2 * self._repeat_ms, max(self.settings.repeat_ms, self.settings.timeout_cap_ms))
+            self._repeat_at_ms = self._now_ms + self._repeat_ms
             self._outputs += [out.Broadcast(message) for message in self._own_messages()]
         return False
 
@@ -491,7 +481,8 @@ class Engine:
             message = statement
             (self._prepares if statement.kind is Kind.PREPARE else self._commits).add(statement)
         self._own[kind_of(message)] = message
-        self._repeat_at_ms = self._now_ms + self.settings.repeat_ms
+        self._repeat_ms = self.settings.repeat_ms
+        self._repeat_at_ms = self._now_ms + self._repeat_ms
         self._outputs.append(out.Broadcast(message))
         if isinstance(message, Proposal) and self.phase is Phase.OPEN:
             self._proposals[self.round] = message.vote
@@ -600,8 +591,8 @@ class Engine:
             self._relay(peer, vote)
 
     def _on_conflict(self, peer: bytes, first: Vote, second: Vote) -> None:
-        """The first vote stands. A second for another block is evidence, once."""
-        offence = (first.kind, first.round, first.validator)
+        """The first vote stands. A second for another block is evidence, once in a height for each kind."""
+        offence = (first.kind, first.validator)
         if first.block_id == second.block_id or offence in self._accused:
             return
         if self._verifies(second):

@@ -13,6 +13,28 @@ from consensus.guard import PreparedBlock, Record
 from consensus.messages import Kind, Message, Statement
 from ledger.block import Certificate, Validator
 
+
+class Settings(NamedTuple):
+    """How one node runs the protocol. Times in ms, measured on the caller's own monotonic clock.
+
+    - `block_interval_ms`: from one height to the opening of the next one's first round, at the least;
+    - `timeout_ms`, `timeout_cap_ms`: of round 0, and the longest of any round;
+    - `repeat_ms`: until the node's messages are sent again, the first time;
+    - `answer_interval_ms`: between two DECIDED answers to one peer;
+    - `future_messages_max`, `future_bytes_max`: of each author, held for heights to come;
+    - `relay`: pass on what others say, for networks in which not everybody is connected with everybody.
+    """
+
+    block_interval_ms: int = 100
+    timeout_ms: int = 1_000
+    timeout_cap_ms: int = 8_000
+    repeat_ms: int = 1_000
+    answer_interval_ms: int = 250
+    future_messages_max: int = 64
+    future_bytes_max: int = 32 << 20
+    relay: bool = False
+
+
 # Inputs
 
 

@@ -11,8 +11,8 @@ from hashlib import sha256, sha512
 from typing import TypeVar
 
 from consensus import events as out
-from consensus.engine import Engine, Settings
-from consensus.events import Input, Output
+from consensus.engine import Engine
+from consensus.events import Input, Output, Settings
 from consensus.guard import PreparedBlock, Record, Step, first_record
 from consensus.messages import (
     Claim,

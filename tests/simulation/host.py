@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from consensus import events as out
-from consensus.engine import Engine, Settings
-from consensus.events import Input, Output
+from consensus.engine import Engine
+from consensus.events import Input, Output, Settings
 from consensus.guard import (
     Record,
     advance,

@@ -12,7 +12,8 @@ from functools import partial
 from random import Random
 from typing import NamedTuple
 
-from consensus.engine import Engine, Settings
+from consensus.engine import Engine
+from consensus.events import Settings
 from consensus.messages import Kind, Vote, decode, encode
 from ledger.block import Validator
 from ledger.errors import Invalid

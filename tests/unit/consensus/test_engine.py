@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from consensus import events as out
-from consensus.engine import Settings
+from consensus.events import Settings
 from consensus.messages import MAX_ROUND, Message, Proposal
 from consensus.transitions import TRANSITIONS, Phase
 from tests.consensus_kit import (
@@ -242,7 +242,8 @@ def test_the_timer_of_a_later_round_starts_once_a_quorum_is_there() -> None:
     assert bench.wait(10_000)[-1] == "send ROUND-CHANGE 1"
     bench.get(round_change(2, 7))  # further on, and so in this round too
     assert bench.state == "OPEN 1"
-    assert bench.wait(1_999)[-1] == "send ROUND-CHANGE 1"
+    bench.wait(1_999)
+    assert bench.state == "OPEN 1"
     assert bench.wait(1)[0] == "persist ROUND_CHANGE 2"
 
 
@@ -360,8 +361,8 @@ def test_the_own_messages_are_repeated_and_told_to_who_connects() -> None:
     quick.get(proposal())
     assert quick.wait(199) == []
     assert quick.wait(1) == ["send PREPARE 0 A"]
-    assert quick.wait(100) == []
-    assert quick.wait(100) == ["send PREPARE 0 A"]
+    assert quick.wait(399) == []  # each time later, up to the longest timeout
+    assert quick.wait(1) == ["send PREPARE 0 A"]
     quick.get(decided())
     assert quick.tell(out.Connected(address(3))) == []
     assert quick.engine.deadline_ms is None

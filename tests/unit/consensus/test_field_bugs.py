@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from consensus import events as out
-from consensus.engine import Settings
+from consensus.events import Settings
 from consensus.guard import first_record
 from consensus.messages import MAX_ROUND, RoundChange
 from ledger.errors import Refused

@@ -10,7 +10,7 @@ from itertools import product
 import pytest
 
 from consensus import events as out
-from consensus.engine import Settings
+from consensus.events import Settings
 from consensus.messages import MAX_ROUND, Claim, Message, Proposal, RoundChange, decode, encode
 from consensus.timeout import round_timeout_ms
 from ledger.errors import TrothError

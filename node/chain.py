@@ -12,7 +12,7 @@ Rules of block validity kept here:
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple
 
 from consensus.quorum import check_certificate
@@ -31,6 +31,7 @@ from ledger.block import (
 )
 from ledger.errors import Fault, TrothError, VerifyFailed, define
 from ledger.genesis import Genesis
+from ledger.keys import verify as verify_signature
 from ledger.state_tree import Slot, TreeUpdate, root_hash
 from ledger.transaction import SignedTransaction, check_signatures, decode
 from node.ledger_store import LedgerStore, Meta
@@ -78,12 +79,20 @@ class Candidate(NamedTuple):
 class Chain:
     """One chain in one store. `keep_heights` is how many past states can be read (0: all of them).
 
-    `close_seconds` is the time that `close` has taken so far.
+    `close_seconds` is the time that `close` has taken so far. `verify` judges the seals of certificates.
 
     Not for use by several threads, except that `append` may run in another while nothing else is called.
     """
 
-    def __init__(self, store: LedgerStore, registry: Registry, genesis: Genesis, *, keep_heights: int = 0) -> None:
+    def __init__(
+        self,
+        store: LedgerStore,
+        registry: Registry,
+        genesis: Genesis,
+        *,
+        keep_heights: int = 0,
+        verify: Callable[[bytes, bytes, bytes], bool] = verify_signature,
+    ) -> None:
         self.store = store
         self.registry = registry
         self.genesis = genesis
@@ -91,6 +100,7 @@ class Chain:
         self.validators_root = validators_root(self.validators)
         self.keep_heights = keep_heights
         self.close_seconds = 0.0
+        self._verify = verify
         self.genesis_header = self._begin()
         self.head = self._load_head()
 
@@ -305,7 +315,7 @@ class Chain:
         if commit is None or commit.height != head.height:
             raise VerifyFailed(INVALID_BLOCK, f"block {block.header.height}: it carries no certificate of its parent")
         if commit != head.certificate:  # another quorum's seals for the same parent are as good
-            check_certificate(commit, self.genesis.chain_id, head.block_id, self.validators)
+            check_certificate(commit, self.genesis.chain_id, head.block_id, self.validators, self._verify)
 
     def append(self, candidate: Candidate, certificate: Certificate) -> Head:
         """Appends an executed block that `certificate` makes final, in one atomic synced batch; returns the new head.

@@ -17,7 +17,7 @@ from consensus.messages import Message
 from consensus.messages import decode as decode_consensus
 from consensus.messages import encode as encode_consensus
 from ledger.errors import Fault, TrothError
-from ledger.transaction import BAD_SIGNATURE, SignedTransaction
+from ledger.transaction import BAD_SIGNATURE, WRONG_CHAIN, SignedTransaction
 from node.chain import Chain, Head
 from node.gossip import TOLD_AT_ONCE, Gossip, messages
 from node.gossip import decode as decode_gossip
@@ -192,4 +192,5 @@ class Peering:
 
 
 def _is_forged(error: TrothError | None) -> bool:
-    return error is not None and error.code == BAD_SIGNATURE
+    """Whether no honest node would have let it in, to pass it on. What expired, or waits already, it may well have."""
+    return error is not None and error.code in (BAD_SIGNATURE, WRONG_CHAIN)

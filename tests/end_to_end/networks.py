@@ -7,8 +7,8 @@
         network.assert_equal()                          one head, and the same blocks everywhere
 
 Nodes are numbered from 0. All keys are public development keys: node i has that of `validator-(i + 1)` and belongs to
-the i-th of BRANDS. The genesis also names the node of an observer, which has no validator: `Observer` runs it in the
-test's own process and hears every vote.
+the i-th of BRANDS. The genesis also names nodes of guests, which have no validator: a `Guest` is run in the test's own
+process, to hear every vote or to misbehave.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from ledger.block import Block, Certificate, certificate_of, decode_block
 from ledger.errors import TrothError
 from ledger.genesis import Genesis, Node, Parameters
 from ledger.keys import PrivateKey
-from ledger.node_address import Address
 from ledger.transaction import SignedTransaction
 from ledger.transaction import decode as decode_transaction
 from node.home import Home
@@ -42,8 +41,8 @@ from node.network.bans import Reason
 from node.network.frames import Channel
 from node.network.handshake import Network
 from node.network.node_key import NodeIdentity, create_node_key, load_node_key
-from node.network.peers import Handler, Peers, RegisteredNode, registered_nodes
-from node.network.settings import settings_for
+from node.network.peers import Handler, Peers, registered_nodes
+from node.network.settings import Settings, settings_for
 from tests.end_to_end.nodes import CHAIN_ID, NodeProcess, free_port
 from tests.end_to_end.requests import create, mint, signed
 
@@ -89,6 +88,7 @@ class NetworkOfNodes:
         settings: Mapping[str, int | str] | None = None,
         hosts: Sequence[str] = (),
         prefixes: Sequence[Sequence[str]] = (),
+        guests: int = 1,
     ) -> NetworkOfNodes:
         """Homes of `count` validators and one genesis; nothing is started. `settings` go into each config.toml.
 
@@ -100,7 +100,6 @@ class NetworkOfNodes:
         homes = [folder / f"node-{index}" for index in range(count)]
         ports = [(free_port(), free_port()) for _ in range(count)]
         identities = [create_node_key(Home.create(home)) for home in homes]
-        observer = create_node_key(Home.create(folder / "observer"))
         seats = [
             Seat(brand.id, validator_key(index).public, identity.certificate, (f"{host}:{port}",))
             for index, (brand, identity, host, (_, port)) in enumerate(
@@ -111,8 +110,9 @@ class NetworkOfNodes:
         public_keys = {label: key.public for label, key in dev_keys(brands).items()}
         began = time.time_ns() // 1_000_000
         genesis = compose_genesis(CHAIN_ID, began, brands, public_keys, parameters, seats)
-        watching = Node(BRANDS[0].id, observer.certificate, ())
-        genesis = genesis._replace(nodes=tuple(sorted([*genesis.nodes, watching])))
+        keys = [create_node_key(Home.create(folder / f"guest-{number}")) for number in range(guests)]
+        visiting = [Node(BRANDS[0].id, key.certificate, ()) for key in keys]
+        genesis = genesis._replace(nodes=tuple(sorted([*genesis.nodes, *visiting])))
         nodes = []
         for index, (home, host, prefix) in enumerate(zip(homes, hosts, prefixes, strict=True)):
             api, port = ports[index]
@@ -228,6 +228,10 @@ class NetworkOfNodes:
     def identity(self, index: int) -> NodeIdentity:
         """The node key of a node."""
         return load_node_key(Home(self.nodes[index].home))
+
+    def guest(self, number: int) -> NodeIdentity:
+        """The node key of a guest."""
+        return load_node_key(Home(self.folder / f"guest-{number}"))
 
     def head(self, index: int) -> tuple[int, str, str]:
         """Where a node stands: height, block id, state root."""
@@ -448,18 +452,16 @@ class Guest:
         handler: Handler,
         *,
         chain: Network | None = None,
-        listen: Address | None = None,
-        registered: Iterable[RegisteredNode] | None = None,
+        settings: Settings | None = None,
     ) -> None:
         genesis = network.genesis
         self.identity = identity
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._made: Future[Peers] = Future()
-        self._listen = listen
         self._parts = (identity, chain or Network(genesis.chain_id, genesis.id()), handler)
-        self._settings = settings_for(genesis.parameters)._replace(backoff_most_seconds=0.5)
-        self._registered = list(registered_of(genesis) if registered is None else registered)
+        self._settings = settings or guest_settings(network)
+        self._registered = registered_nodes(genesis.nodes)
 
     def __enter__(self) -> Guest:
         self._thread.start()
@@ -491,7 +493,7 @@ class Guest:
     async def _begin(self) -> None:
         peers = Peers(*self._parts, self._settings)
         peers.register(self._registered)
-        await peers.start(self._listen)
+        await peers.start(None)
         self._made.set_result(peers)
 
     def call(self, act: Callable[[Peers], T]) -> T:
@@ -511,9 +513,9 @@ class Guest:
         return self.call(lambda peers: peers.connected)
 
 
-def registered_of(genesis: Genesis) -> list[RegisteredNode]:
-    """The nodes of a genesis, as `Peers.register` takes them."""
-    return registered_nodes(genesis.nodes)
+def guest_settings(network: NetworkOfNodes) -> Settings:
+    """Bounds of the network as the nodes keep them, and little patience with connections that fail."""
+    return settings_for(network.genesis.parameters)._replace(backoff_most_seconds=0.5)
 
 
 class Ears:
@@ -562,4 +564,4 @@ class Ears:
 
 def observer(network: NetworkOfNodes, ears: Ears) -> Guest:
     """The observer of the network: it hears all votes, and says nothing."""
-    return Guest(network, load_node_key(Home(network.folder / "observer")), ears)
+    return Guest(network, network.guest(0), ears)

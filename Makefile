@@ -3,6 +3,7 @@
 # VENV    the virtual environment, .venv unless told
 # PYTHON  the interpreter to make it with: a Python 3.11, else a 3.12, unless told
 # JOBS    tests run side by side
+# SEEDS   the seeds that `make simulate` plays
 # ARGS    passed on to the command, as in: make demo ARGS=--all
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -13,12 +14,13 @@ VENV ?= .venv
 PYTHON ?=
 JOBS ?= 2
 ARGS ?=
+SEEDS ?= 0..999
 export VENV PYTHON
 
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadfile
 
-.PHONY: help setup setup-dev demo test test-fast test-long test-determinism check format docs bench lock clean
+.PHONY: help setup setup-dev demo test test-fast test-long test-determinism simulate check format docs bench lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +45,10 @@ test-long: setup-dev ## the tests that take minutes
 
 test-determinism: setup-dev ## the tests of one result everywhere; for a second PYTHON, with a VENV of its own
 	@$(PYTEST) -m determinism $(ARGS)
+
+simulate: setup-dev ## whole networks under faults in virtual time, for SEEDS=0..999: opaque blocks, then the real chain
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --ledger production
 
 check: setup-dev ## format, lint, types, layers, dependencies, documents, house rules
 	@scripts/check

@@ -11,7 +11,7 @@ import sys
 import time
 
 from tests.simulation.mutations import MUTATIONS
-from tests.simulation.run import play
+from tests.simulation.run import LEDGERS, play
 
 
 def main() -> int:
@@ -19,12 +19,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seeds", default="0..99", metavar="A..B", help="first and last seed, or a single one")
     parser.add_argument("--broken", choices=sorted(MUTATIONS), help="break a part on purpose")
+    parser.add_argument("--ledger", choices=sorted(LEDGERS), default="opaque", help="opaque blocks, or the real chain")
     arguments = parser.parse_args()
     first, _, last = arguments.seeds.partition("..")
     seeds = range(int(first), int(last or first) + 1)
     began, failed, blocks = time.monotonic(), 0, 0
     for seed in seeds:
-        result = play(seed, arguments.broken)
+        result = play(seed, arguments.broken, arguments.ledger)
         blocks += result.blocks
         if result.fault is not None:
             failed += 1

@@ -23,7 +23,7 @@ from ledger.errors import TrothError
 from tests.consensus_kit import CHAIN, verify
 from tests.oracle import qbft_predicates as oracle
 from tests.oracle.translate import members
-from tests.simulation.ledger import parse_block
+from tests.simulation.ledger import place_of
 
 
 class ViolationError(Exception):
@@ -102,8 +102,7 @@ class Checks:
     ) -> None:
         """An honest node appends."""
         self._decided[who] = max(self._decided.get(who, 0), height)
-        fields = parse_block(block)
-        if fields is None or fields[:2] != (height, parent_id) or not fields[4]:
+        if place_of(block) != (height, parent_id):
             raise ViolationError(f"{who[0]} appends an invalid block at height {height}")
         self._certified(who, height, certificate.block_id, certificate, validators)
         if self.chain.setdefault(height, certificate.block_id) != certificate.block_id:

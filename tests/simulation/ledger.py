@@ -11,7 +11,7 @@ from typing import Protocol
 
 from consensus.messages import MAX_ROUND
 from ledger import codec
-from ledger.block import Certificate, Validator, certificate_of
+from ledger.block import Certificate, Validator, certificate_of, decode_block
 from ledger.errors import Invalid
 from tests.simulation.disk import Disk
 
@@ -77,6 +77,18 @@ def parse_block(block: bytes) -> tuple[int, bytes, bytes, int, bool] | None:
         return None
     matching = all(type(field) is kind for field, kind in zip(fields, kinds, strict=True))
     return fields if matching else None
+
+
+def place_of(block: bytes) -> tuple[int, bytes] | None:
+    """Height and parent id of a valid block, opaque or real; None where it is none. (Real ones were judged before.)"""
+    fields = parse_block(block)
+    if fields is not None:
+        return fields[:2] if fields[4] else None
+    try:
+        header = decode_block(block).header
+    except Invalid:
+        return None
+    return header.height, header.parent_id
 
 
 class OpaqueLedger:

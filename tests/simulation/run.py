@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from tests.simulation.checks import ViolationError
 from tests.simulation.mutations import MUTATIONS, applied
-from tests.simulation.world import SOUND, Plan, World
+from tests.simulation.production import ProductionLedger
+from tests.simulation.world import SOUND, Broken, Plan, World
 
 
 class Result(NamedTuple):
@@ -21,13 +22,21 @@ class Result(NamedTuple):
     command: str
 
 
-def play(seed: int, broken: str | None = None) -> Result:
-    """Plays a seed, with a part broken on purpose if one is named."""
+LEDGERS: dict[str, Broken] = {
+    "opaque": SOUND,
+    "production": SOUND._replace(ledger=ProductionLedger, fixed_validators=True),
+}
+"""The chains that a sound network can be played with."""
+
+
+def play(seed: int, broken: str | None = None, ledger: str = "opaque") -> Result:
+    """Plays a seed, with a part broken on purpose if one is named, which is then the opaque ledger's."""
     command = f"python -m tests.simulation --seeds {seed}..{seed}" + (f" --broken {broken}" if broken else "")
+    command += f" --ledger {ledger}" if ledger != "opaque" else ""
     fault: str | None = None
     mutation = MUTATIONS[broken] if broken else None
     with applied(mutation):
-        world = World(seed, mutation.parts if mutation else SOUND)
+        world = World(seed, mutation.parts if mutation else LEDGERS[ledger])
         try:
             world.run()
         except ViolationError as error:

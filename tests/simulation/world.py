@@ -60,6 +60,7 @@ class Broken(NamedTuple):
     host: type[Host] = Host
     ledger: Callable[[Disk, Schedule], Ledger] = OpaqueLedger
     size: int | None = None
+    fixed_validators: bool = False
 
 
 SOUND = Broken()
@@ -116,6 +117,7 @@ class World:
         self._cut: set[tuple[str, str]] = set()
         self._filters: list[Callable[[str, object], bool]] = []
         first = committee(plan.size, plan.powers)
+        self._fixed = broken.fixed_validators
         self.schedule = Schedule(first, self._changes(first))
         self.addresses = [address(index) for index in range(plan.size)]
         self.settings = Settings(timeout_ms=400, timeout_cap_ms=3_000, repeat_ms=500, block_interval_ms=30)
@@ -132,7 +134,7 @@ class World:
         self.honest = [node for node in self.nodes if isinstance(node, Host) and node.honest]
 
     def _changes(self, first: tuple[Validator, ...]) -> dict[int, tuple[Validator, ...]]:
-        if self.plan.removed is None:
+        if self.plan.removed is None or self._fixed:
             return {}
         index, start, end = self.plan.removed
         return {start: tuple([each for each in first if each != first[index]]), end: first}

@@ -112,6 +112,7 @@ class Desk:
         self.verifier = CountingVerifier()
         record = record or first_record(hall.genesis.chain_id)
         self.signer = MemorySigner(name, record, self.journal) if signs else None
+        self.clock: Callable[[], int] = lambda: self.now_ms
         self.write: Callable[[Callable[[], Any]], Any] = lambda act: act()
         self.host = self._host(record)
 
@@ -131,7 +132,7 @@ class Desk:
             cast("Verifier", self.verifier),
             self,
             self._publish,
-            now_ms=lambda: self.now_ms,
+            now_ms=lambda: self.clock(),
             write=self._write,
         )
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
@@ -133,6 +134,23 @@ def test_the_absent_proposers_round_is_missed() -> None:
             assert {desk.host.missed_rounds for desk in hall.desks} == {1}
             [proposer] = {desk.chain.store.block(1).header.proposer for desk in hall.desks}
             assert proposer == account(hall.proposer(1, 1))
+
+    run(test)
+
+
+def test_a_prepared_block_is_proposed_again_and_not_executed_again() -> None:
+    async def test() -> None:
+        async with Hall(4, timeout_ms=100) as hall:
+            hall.lost = lambda sender, receiver, message: (
+                isinstance(message, Vote) and (message.kind is Kind.COMMIT and message.round == 0)
+            )
+            hall.offer(signed("roaster", create()))
+            await hall.height(1)
+            assert {desk.host.missed_rounds for desk in hall.desks} == {1}
+            for desk in hall.desks:
+                block = desk.chain.store.block(1)
+                assert block.header.proposer == account(hall.proposer(1))  # it stays the first one's block
+                assert desk.chain.judged == (desk.name != hall.proposer(1))
 
     run(test)
 
@@ -351,18 +369,17 @@ def test_stopping_finishes_the_write_that_was_begun() -> None:
 
 def test_the_round_ends_however_often_the_host_is_woken() -> None:
     async def test() -> None:
-        async with Hall(4, timeout_ms=50, absent=NAMES[1:]) as hall:
-            [desk] = hall.desks
+        hall = Hall(4, timeout_ms=50, absent=NAMES[1:])
+        [desk] = hall.desks
+        async with hall:
             hall.offer(signed("roaster", create()))
-
-            async def wake() -> None:
-                while True:
-                    desk.host.wake()
-                    await asyncio.sleep(0)
-
-            waking = asyncio.ensure_future(wake())
             await hall.until(lambda: Kind.ROUND_CHANGE in kinds(desk.sent))
-            waking.cancel()
+        deadline = desk.host.engine.deadline_ms
+        assert deadline is not None
+        while time.monotonic_ns() // 1_000_000 < deadline:
+            await asyncio.sleep(0.005)
+        asyncio.get_running_loop().call_soon(desk.host.wake)
+        assert await desk.host._next() == events.Tick()
 
     run(test)
 
@@ -451,9 +468,14 @@ def test_a_block_built_for_a_past_head_is_not_used() -> None:
             assert stale is not None
             hall.offer(signed("roaster", create()))
             await hall.height(1)
-            desk.host.put(_BuiltBlock(1, 0, stale))
-            desk.host.put(_BuiltBlock(2, 0, stale))
-            desk.host.put(_BuiltBlock(2, 0, None))
+
+            def clock() -> int:  # is asked when the next block is begun: the old one is then the first to be there
+                desk.host.put(_BuiltBlock(1, 0, stale))
+                desk.host.put(_BuiltBlock(2, 0, stale))
+                desk.host.put(_BuiltBlock(2, 0, None))
+                return desk.now_ms
+
+            desk.clock = clock
             hall.offer(signed("roaster", create("second")))
             await hall.height(2)
             assert [len(each.receipts) for each in desk.published] == [1, 1]

@@ -30,6 +30,7 @@ class Byzantine:
         self.world, self.name, self.index, self.address = world, f"byzantine {index}", index, address(index)
         self.style, self.schedule, self.random = style, schedule, world.random
         self.up = False
+        self.voted_at = -10
         self.height = 1
         self.parents: dict[int, bytes] = {}
         self.rounds: dict[int, int] = {}
@@ -70,7 +71,9 @@ class Byzantine:
                 self._learn_prepare(prepare)
         elif payload.kind is Kind.PREPARE:
             self._learn_prepare(payload)
-        if self.style in ("votes", "everything") and self.random.random() < 0.5:
+        ready = self.world.now - self.voted_at >= 10  # two of them would answer each other for ever
+        if ready and self.style in ("votes", "everything") and self.random.random() < 0.5:
+            self.voted_at = self.world.now
             self._vote(height, round_)
 
     def _learn(self, height: int, block_id: bytes, block: bytes) -> None:

@@ -318,6 +318,7 @@ def test_after_silence_others_are_asked_first() -> None:
         node.claim(A, 10**9)
         first = node.chain.head.height + 1
         node.hear(B, _blocks(node, first, 1))
+        node.now += 3 * PATIENCE_SECONDS  # A might be asked again, if there were nobody better
         node.grow()
         node.sync.took(B, 1)
         assert node.asked() == [(B, first + 1, BLOCKS_MAX)]

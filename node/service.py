@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from consensus.engine import Engine
-from consensus.engine import Settings as EngineSettings
+from consensus.events import Settings as EngineSettings
 from consensus.guard import PreparedBlock, Record, check_not_rolled_back, check_prepared_kept, first_record
 from consensus.quorum import quorum
 from ledger.address import to_text

@@ -8,8 +8,8 @@ Rules kept here:
   asked at all for a while; after `TRIES` in a row it is dropped. Who sends what does not follow is dropped at once;
 - a height is believed when more than F peers claim it, so that an honest one does: what F of them invent can neither
   keep a node from catching up nor take it out of consensus (CVE-2025-24371 was such a lie);
-- a node has caught up when it has heard from as many others as, with itself, make a quorum, and stands where it
-  believes them to be. A node of a chain of one needs nobody;
+- a node has caught up when as many others as, with itself, make a quorum say that they are no further than it is. A
+  node of a chain of one needs nobody;
 - a peer gets so many answers a second: who asks for more is not answered.
 """
 
@@ -73,7 +73,7 @@ _NONE = _Failures(0, -math.inf)
 
 
 class Sync:
-    """One node's side of it. `needed` is how many other nodes must be heard from, `least_height` what must be
+    """One node's side of it. `needed` is how many other nodes make a quorum with this one, `least_height` what must be
     decided before this node may sign (see `node.service`); `clock` gives seconds and never goes back.
 
     `heights` is where each peer says that its chain ends.
@@ -195,8 +195,8 @@ class Sync:
             self._lags_since = None
         elif self._lags_since is None:
             self._lags_since = now
-        heard = len(self.heights) >= self.needed and head >= self._least_height
-        caught_up = self.lag < FAR_BEHIND if self._caught_up else heard and not self.lag
+        level = sum(height <= head for height in self.heights.values()) >= self.needed and not self.lag
+        caught_up = self.lag < FAR_BEHIND if self._caught_up else level and head >= self._least_height
         if caught_up != self._caught_up:
             self._caught_up = caught_up
             self._host.put(CaughtUp(caught_up))

@@ -81,7 +81,8 @@ class Chain:
 
     `close_seconds` is the time that `close` has taken so far. `verify` judges the seals of certificates.
 
-    Not for use by several threads, except that `append` may run in another while nothing else is called.
+    Not for use by several threads, except that `append` may run in another while this one reads and executes: what
+    they share are caches of immutable nodes.
     """
 
     def __init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from pathlib import Path
@@ -33,6 +34,7 @@ def measure(home: Path, work: Path, genesis: Genesis, funded_height: int) -> dic
         else:
             transfers += transactions
 
+    gc.set_threshold(100_000, 50, 100)  # as `troth audit replay` has it
     try:
         report = Audit(genesis, own, started, progress=progress).run(Database(source, str(home)))
     finally:

@@ -34,7 +34,7 @@ def test_the_first_seeds() -> None:
     assert any(result.plan.twins for result in results)
 
 
-@pytest.mark.slow
+@pytest.mark.long  # `make simulate` plays as many, and on the real chain too
 def test_a_thousand_seeds() -> None:
     assert failures([play(seed) for seed in range(120, 1_120)]) == []
 

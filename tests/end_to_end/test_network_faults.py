@@ -144,6 +144,20 @@ def test_all_four_killed_at_once_and_started_again(tmp_path: Path) -> None:
         _finish(network, load, ears)
 
 
+def test_nodes_are_stopped_and_started_again_one_after_the_other_under_load(tmp_path: Path) -> None:
+    """As for an upgrade of the software: each node ends in order (SIGTERM) and comes back before the next one goes."""
+    with _loaded(tmp_path) as (network, load, ears):
+        with load:
+            for index in network.all:
+                load.wait_final(10)
+                network.stop(index)
+                network.wait_progress(*[each for each in network.all if each != index], blocks=1)
+                network.start(index)
+                network.wait_caught_up(index)
+            load.wait_final(20)
+        _finish(network, load, ears)
+
+
 def test_random_kills_under_load(tmp_path: Path) -> None:
     random = Random(7)
     with _loaded(tmp_path) as (network, load, ears):

@@ -27,7 +27,7 @@ from node.committed import Committed
 from node.mempool import ALREADY_WAITING, Mempool
 from node.verifier import Verifier
 from vm import gas
-from vm.executor import GAS_LIMIT, QUOTA
+from vm.executor import DUPLICATE, GAS_LIMIT, QUOTA
 
 
 class Outcome(NamedTuple):
@@ -156,6 +156,7 @@ class Submissions:
     ) -> list[SignedTransaction]:
         let_in: list[SignedTransaction] = []
         checks = [check for _, signed in admitted for check in signed.signature_checks()]
+        head = self.chain.head
         verdicts = await self.verifier.check(checks)
         everything = b"\0" not in verdicts
         start = 0
@@ -165,9 +166,12 @@ class Submissions:
                 if not everything and b"\0" in verdicts[start:end]:
                     check_signatures(signed)
                     raise Invalid(BAD_SIGNATURE, "a signature does not verify")
+                if self.chain.head is not head:  # a block may have taken the same transaction, sent by another, since
+                    self.mempool.check(signed)
                 self.mempool.add(signed)
             except TrothError as error:
-                outcomes[position] = _refusal(signed, error, waits)
+                met_its_end = waits and error.code == DUPLICATE
+                outcomes[position] = Outcome(signed.id) if met_its_end else _refusal(signed, error, waits)
             else:
                 self.accepted += 1
                 let_in.append(signed)

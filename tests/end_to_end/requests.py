@@ -61,8 +61,13 @@ def post(node: NodeProcess, target: str, value: object) -> Answer:
 
 
 def submit(node: NodeProcess, *raws: bytes, query: str = "?wait=final") -> list[dict[str, Any]]:
-    """What became of each transaction; waits for their end unless `query` says otherwise."""
+    """What became of each transaction; waits for their end unless `query` says otherwise.
+
+    Raises ConnectionAbortedError where the node is stopping: like a lost connection, it says nothing of the end.
+    """
     answer = post(node, f"/v1/transactions{query}", {"transactions": [raw.hex() for raw in raws]})
+    if answer.status == 503 and answer.json["code"] == "E-NODE-003":
+        raise ConnectionAbortedError(answer.json["cause"])
     assert answer.status in (200, 202), answer
     results: list[dict[str, Any]] = answer.json["results"]
     return results

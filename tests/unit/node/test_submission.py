@@ -154,6 +154,38 @@ def test_whoever_waits_too_long_is_told_that_it_waits(workers: Workers) -> None:
     _run(test())
 
 
+def test_one_that_a_block_takes_while_it_is_verified_again_is_told_as_final(workers: Workers) -> None:
+    """Found under load: sent twice at once, the second was let in again after a block had taken the first."""
+
+    async def test() -> None:
+        async with _taking(workers) as taking:
+            made = signed("roaster", create())
+            first = asyncio.create_task(taking.submit([made.raw]))
+            await taking.until_waiting(1)
+            await first
+            verified, check = asyncio.Event(), taking.verifier.check
+
+            async def slowly(checks: list[Check]) -> bytes:
+                verdicts = await check(checks)
+                await verified.wait()
+                return verdicts
+
+            taking.mempool.remove([made.id])  # as if the second had been checked before the first was let in
+            taking.verifier.check = slowly  # type: ignore[method-assign]
+            second = asyncio.create_task(taking.submit([made.raw], 30))
+            unheard = asyncio.create_task(taking.submit([made.raw]))
+            await asyncio.sleep(0)
+            taking.mempool.add(made)
+            await taking.block()
+            verified.set()
+            [outcome] = await second
+            assert outcome.height == 1 and outcome.receipt is not None and outcome.receipt.ok
+            assert _code((await unheard)[0]) == "E-TX-006"
+            assert len(taking.mempool) == 0
+
+    _run(test())
+
+
 def test_several_may_wait_for_one_transaction(workers: Workers) -> None:
     async def test() -> None:
         async with _taking(workers) as taking:

@@ -35,7 +35,7 @@ UNREACHABLE = define("E-CLIENT-001", "the node cannot be reached", "start it: tr
 BAD_ANSWER = define(
     "E-CLIENT-002", "the answer is not that of a Troth node", "check the address; the node may be of another version"
 )
-BAD_ADDRESS = define("E-CLIENT-003", "not the address of a node", "give one such as http://127.0.0.1:8645")
+BAD_ADDRESS = define("E-CLIENT-003", "not the address of a node", "give one such as http://127.0.0.1:8700")
 NODE_ERROR = define("E-CLIENT-004", "the node answered with an error", "see the node's log")
 NOT_FINAL = define("E-CLIENT-005", "not final in time", "ask again: troth tx why ID; sending it again does no harm")
 

@@ -1,4 +1,4 @@
-"""The chain: executes, judges and appends one block at a time. Everyone's blocks go through here: the producer's own,
+"""The chain: executes, judges and appends one block at a time. Everyone's blocks go through here: this node's own,
 a peer's, an auditor's.
 
 Rules of block validity kept here:

@@ -1,8 +1,8 @@
 """Signature verification in worker processes: the dearest step of a transaction, beside the loop that orders them.
 
-libsodium releases the interpreter's lock, but two threads gain 1.4 times and two processes 2.0 times, so a worker is
-a process. It knows keys and nothing else. It ends when its parent does, however that ends: it holds no end of the
-parent's pipe, so reading gives end-of-file.
+A worker is a process: a thread would have to win the interpreter's lock again after each signature, and beside a busy
+loop it rarely does (docs/adr/0005 has the figures). It knows keys and nothing else. It ends when its parent does,
+however that ends: it holds no end of the parent's pipe, so reading gives end-of-file.
 """
 
 from __future__ import annotations

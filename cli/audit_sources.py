@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ledger import codec
 from ledger.errors import Invalid, VerifyFailed
-from node.audit import BAD_EXPORT, Sealed, read_frames
+from node.audit import BAD_EXPORT, Sealed, read_frames, split_frames
 
 if TYPE_CHECKING:
     from cli.client import NodeClient
@@ -42,13 +42,9 @@ class NodeSource:
     def cells(self, height: int) -> Iterator[tuple[bytes, bytes]]:
         """The node's own state after a height. Raises VerifyFailed (E-AUDIT-004) where the answer is cut short."""
         data = self._client.get_bytes("/cells", height=height)
-        start = 0
-        while start < len(data):
-            length = int.from_bytes(data[start : start + 4], "big")
-            frame = data[start + 4 : start + 4 + length]
-            try:
+        try:
+            for frame in split_frames(data):
                 key, value = codec.decode(frame)
-            except (Invalid, ValueError, TypeError):
-                raise VerifyFailed(BAD_EXPORT, f"the node's state is cut short at byte {start}") from None
-            yield key, value
-            start += 4 + length
+                yield key, value
+        except (Invalid, ValueError, TypeError):
+            raise VerifyFailed(BAD_EXPORT, "the node's state is cut short or malformed") from None

@@ -15,7 +15,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from itertools import zip_longest
+from itertools import count, zip_longest
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -257,18 +257,28 @@ def _cell(key: bytes) -> str:
         return key.hex()
 
 
+def split_frames(data: bytes) -> Iterator[bytes]:
+    """The bodies of frames of a 4-byte big-endian length each. Raises Invalid (E-AUDIT-004) where one is cut short."""
+    start = 0
+    while start < len(data):
+        length = int.from_bytes(data[start : start + 4], "big")
+        frame = data[start + 4 : start + 4 + length]
+        if length > FRAME_BYTES_MAX or len(frame) != length:
+            raise Invalid(BAD_EXPORT, "its frame is cut short")
+        yield frame
+        start += 4 + length
+
+
 def read_frames(data: bytes, first: int) -> Iterator[Sealed]:
     """The blocks of export frames, from height `first` up. Raises VerifyFailed (E-AUDIT-001) naming a damaged one."""
-    start, height = 0, first
-    while start < len(data):
+    frames = split_frames(data)
+    for height in count(first):
         with _naming(height):
-            length = int.from_bytes(data[start : start + 4], "big")
-            frame = data[start + 4 : start + 4 + length]
-            if length > FRAME_BYTES_MAX or len(frame) != length:
-                raise Invalid(BAD_EXPORT, "its frame is cut short")
-            yield _sealed(height, frame)
-        start += 4 + length
-        height += 1
+            frame = next(frames, None)
+            if frame is None:
+                return
+            sealed = _sealed(height, frame)
+        yield sealed
 
 
 def _sealed(height: int, frame: bytes) -> Sealed:

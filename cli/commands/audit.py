@@ -66,6 +66,7 @@ def export(session: Session, url: str | None, out: Path) -> None:
     """Write all blocks and certificates of a running node to a file that can be replayed anywhere."""
     from cli.audit_sources import PAGE_BLOCKS
     from cli.client import NodeClient
+    from node.audit import split_frames
 
     with NodeClient(url or session.config.api_url) as client:
         head = int(client.chain()["height"])
@@ -78,7 +79,7 @@ def export(session: Session, url: str | None, out: Path) -> None:
                 while height <= head:
                     limit = min(PAGE_BLOCKS, head + 1 - height)
                     page = client.get_bytes("/export", **{"from": height, "limit": limit})
-                    count = _frames(page)
+                    count = sum(1 for _ in split_frames(page))
                     if not count:
                         raise Fault(CANNOT_WRITE, f"the node gives no block {height}", fix="ask another node")
                     target.write(page)
@@ -163,14 +164,6 @@ def report_text(report: Report) -> str:
             f"  time          {report.seconds:.1f} s, {rate:.0f} transactions a second",
         ]
     )
-
-
-def _frames(page: bytes) -> int:
-    count = start = 0
-    while start < len(page):
-        start += 4 + int.from_bytes(page[start : start + 4], "big")
-        count += 1
-    return count
 
 
 def _genesis(session: Session, given: Path | None, data: Path | None) -> Genesis:
